@@ -1,0 +1,630 @@
+"""The contracts that the parts of remediator have with each other. No implementation here.
+
+The engine knows only these. Actions, checks, receivers and notifiers are written against them
+and do not know each other; `wiring` is the one place that names concrete classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from remediator.model import (
+    Alert,
+    AlertId,
+    AuditEvent,
+    AuditRecord,
+    Budget,
+    Control,
+    ControlKind,
+    Effect,
+    Episode,
+    Instant,
+    Intent,
+    IntentOutcome,
+    Landed,
+    Message,
+    Millis,
+    Mode,
+    Origin,
+    Outcome,
+    Plan,
+    Progress,
+    Reading,
+    Reason,
+    Risk,
+    Run,
+    RunId,
+    State,
+    Struct,
+)
+
+# ---------------------------------------------------------------- time
+
+
+class Clock(Protocol):
+    """Where time comes from. Nothing else in the package asks the operating system."""
+
+    def now(self) -> Instant: ...
+
+
+# ---------------------------------------------------------------- actions and checks
+
+
+class Params(BaseModel):
+    """Base of every action's and check's parameters: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Marks a parameter that may be filled from an alert's labels: it selects *which* thing.
+
+    Args:
+        pattern: RE2, matched against the whole value; anything else is refused.
+    """
+
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOf:
+    """Marks the parameter that names a connection of settings, and which kind it must be."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """What a connection's identity must be allowed to do.
+
+    Args:
+        system: `aws`, `gcp`, `kubernetes`, `postgres`, `http`, …
+        grant: `autoscaling:SetDesiredCapacity`, `run.services.update`, `get deployments.apps`, SQL.
+        why: one line for the reviewer.
+    """
+
+    system: str
+    grant: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """How a repeated call is kept from acting twice.
+
+    kind `token`: the provider deduplicates by token for `valid` milliseconds;
+    `conditional`: the call carries a version and fails if the thing has changed;
+    `probe`: observation tells whether it happened; `none`: nothing does.
+    """
+
+    kind: str
+    valid: Millis = Millis(0)
+
+    @property
+    def reissuable(self) -> bool:
+        """Whether a call proven not applied may be issued again with the same token."""
+        return self.kind in ("token", "conditional")
+
+
+C = TypeVar("C")
+P = TypeVar("P", bound=Params)
+
+
+class Context(Protocol):
+    """What an action or check is given: connections by name, and the alert it is about."""
+
+    @property
+    def now(self) -> Instant: ...
+
+    @property
+    def episode(self) -> Episode | None:
+        """The run's episode; None when a person tries an action out by hand."""
+
+    def client(self, kind: type[C], connection: str) -> C:
+        """The connection's client, made on first use.
+
+        Raises:
+            Refused: (UNKNOWN_CONNECTION) no such connection, or it is of another kind.
+        """
+
+
+class Observed(Struct, frozen=True, kw_only=True):
+    """An action's view of its target: the present fields, with the provider's version of them.
+
+    fields: JSON-able; only what the action declares. `target.key` is the provider's identity.
+    """
+
+    target: Any
+    fields: dict[str, Any]
+    version: str | None = None
+
+
+class Nothing(Struct, frozen=True, kw_only=True):
+    """A plan that there is nothing to do, and why."""
+
+    why: str
+
+
+class Settled(Struct, frozen=True, kw_only=True):
+    """Whether the provider has finished the work that `apply` started.
+
+    done False and failed "" means: still working. failed says why it will never finish.
+    """
+
+    done: bool
+    failed: str = ""
+    detail: dict[str, Any] = {}
+
+
+class Action(ABC, Generic[P]):
+    """Changes one target in one bounded way. See docs/writing-an-action.md.
+
+    Everything is synchronous and runs in a thread. An action decides nothing: no rate limit,
+    approval, retry or mode inside it. It raises only the four kinds of `errors.ActionError`
+    (clients already convert their SDK's errors).
+    """
+
+    name: ClassVar[str]
+    """`system.verb_noun`, as in policies."""
+    summary: ClassVar[str]
+    """One line for the catalogue."""
+    params: ClassVar[type[Params]]
+    risk: ClassVar[Risk]
+    irreversible: ClassVar[str | None] = None
+    """Why it cannot be undone; None where `undo` goes back."""
+    idempotency: ClassVar[Idempotency]
+    landing_time: ClassVar[Millis]
+    """How late a lost call can still take effect."""
+    settle_time: ClassVar[Millis] = Millis(600_000)
+    """How long `settled` may take to become true."""
+    blast_unit: ClassVar[str]
+    fields: ClassVar[tuple[str, ...]]
+    """The names `observe`, `before` and `after` use. Leases are kept per (target, field)."""
+    permissions: ClassVar[tuple[Permission, ...]]
+    example: ClassVar[Mapping[str, Any]]
+    """One remedy as it stands in a policy: {"action": …, "with": {…}}. Tests load it."""
+
+    @abstractmethod
+    def target_name(self, params: P) -> str:
+        """The target as people read it, from the parameters alone, e.g. `postgres:orders`."""
+
+    @abstractmethod
+    def observe(self, context: Context, params: P) -> Observed:
+        """Read the present state and the provider's identity of the target. Changes nothing."""
+
+    @abstractmethod
+    def plan(self, observed: Observed, params: P, done: Sequence[Plan]) -> Plan | Nothing:
+        """Pure: what to do from here, clamped to the bounds.
+
+        Args:
+            done: the plans of this same action that this run has already applied, oldest first
+                (steps of a gradual change, chunks of a bulk change).
+        """
+
+    @abstractmethod
+    def apply(self, context: Context, plan: Plan, token: str) -> dict[str, Any]:
+        """Do exactly this plan, conditionally where the provider can; return evidence.
+
+        Only starts the work, or does one chunk of under 20 s.
+        """
+
+    @abstractmethod
+    def settled(self, context: Context, plan: Plan) -> Settled:
+        """Whether the provider has finished."""
+
+    @abstractmethod
+    def landed(self, observed: Observed, plan: Plan) -> Landed:
+        """Pure: whether this observation shows that the plan was applied."""
+
+    def undo(self, observed: Observed, plan: Plan) -> Plan | Nothing:
+        """Pure: the plan that goes back to `plan.before` from here.
+
+        Raises:
+            Refused: (CHANGED_BY_PERSON) the field is no longer what the plan left.
+            Refused: (IRREVERSIBLE) the action cannot go back.
+        """
+        from remediator.errors import Refused
+
+        raise Refused(
+            Reason.IRREVERSIBLE,
+            f"{self.name} cannot be undone: {self.irreversible or 'it declares no way back'}",
+        )
+
+
+class Check(ABC, Generic[P]):
+    """Reads one signal. Empty samples mean no data; a check never invents a value."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    params: ClassVar[type[Params]]
+    unit: ClassVar[str]
+    """The unit of the samples ("" for a plain number, "%", "s", "By"); `is:` is compared in it."""
+    max_age: ClassVar[Millis] = Millis(300_000)
+    """Samples older than this are stale, which is no data."""
+    permissions: ClassVar[tuple[Permission, ...]]
+    example: ClassVar[Mapping[str, Any]]
+    """{"check": …, "with": {…}, "is": "…"}"""
+
+    @abstractmethod
+    def read(self, context: Context, params: P) -> Reading:
+        """Ask the source once.
+
+        Raises:
+            ActionError: the source did not answer, which is no data.
+        """
+
+
+class Catalogue(Protocol):
+    """The actions and checks found by scan."""
+
+    def action(self, name: str) -> Action[Any] | None: ...
+    def check(self, name: str) -> Check[Any] | None: ...
+    def actions(self) -> Sequence[Action[Any]]: ...
+    def checks(self) -> Sequence[Check[Any]]: ...
+
+
+# ---------------------------------------------------------------- receivers and notifiers
+
+
+class Bad(Struct, frozen=True, kw_only=True):
+    """An alert, or a whole body, that could not be taken, kept so that nothing is lost silently."""
+
+    field: str
+    message: str
+    body: bytes
+
+
+class Parsed(Struct, frozen=True, kw_only=True):
+    """What a receiver made of a body.
+
+    alerts: the good ones, with a digest of what each says (a repeat has an equal digest).
+    bad: the rest. truncated: how many the sender says it left out.
+    test: a test notification; it is recorded and never acted on.
+    """
+
+    alerts: tuple[tuple[Alert, int], ...]
+    bad: tuple[Bad, ...] = ()
+    truncated: int = 0
+    test: bool = False
+
+
+class Receiver(Protocol):
+    """Understands the bodies of one kind of sender."""
+
+    kind: str
+
+    def parse(self, sender: str, body: bytes, now: Instant) -> Parsed:
+        """Parse one body.
+
+        Raises:
+            PayloadError: the envelope cannot be read (400).
+        """
+
+    def alert(self, sender: str, body: bytes, position: int, now: Instant) -> Alert:
+        """The alert at `position` of a body that `parse` has accepted before."""
+
+
+class Notifier(Protocol):
+    name: str
+
+    async def send(self, message: Message) -> None:
+        """Deliver one message, or raise."""
+
+
+# ---------------------------------------------------------------- the store
+
+
+class Opening(Struct, frozen=True, kw_only=True):
+    """A run to be opened for a new episode: what matching found, not yet a row.
+
+    target None means that it could not be named (the first advance refuses and says why).
+    open_runs: the policy's limit of open runs; beyond it the run is stored refused.
+    """
+
+    policy: str
+    policy_revision: str
+    target: str | None
+    mode: Mode
+    state: State
+    next_at: Instant
+    open_runs: int
+    origin: Origin = Origin.ALERT
+
+
+Match = Callable[[Alert, Instant], Sequence[Opening]]
+"""(alert, time of receipt) → the runs to open. Pure and fast; called for new episodes only."""
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """One authenticated body on its way into the store. `revision` is the active policy set's."""
+
+    sender: str
+    kind: str
+    body: bytes
+    parsed: Parsed
+    revision: str
+    received_at: Instant
+
+
+class Receipt(Struct, frozen=True, kw_only=True):
+    """What became of a delivery, after its commit."""
+
+    accepted: int = 0
+    repeated: int = 0
+    resolved: int = 0
+    updated: int = 0
+    runs: tuple[RunId, ...] = ()
+    alerts: tuple[AlertId, ...] = ()
+
+
+class IntentUpdate(Struct, frozen=True, kw_only=True):
+    number: int
+    outcome: IntentOutcome
+    evidence: dict[str, Any] = {}
+
+
+class NewEffect(Struct, frozen=True, kw_only=True):
+    """A lease to open. An open one on the same (target key, field) hands down its prior value."""
+
+    field: str
+    prior: Any
+    current: Any
+    plan: Plan
+    expires_at: Instant
+
+
+class Move(Struct, frozen=True, kw_only=True):
+    """One transaction on a run: what changes, with its audit events and messages.
+
+    state, next_at, progress: always given; an outcome ends the run (next_at is then None).
+    An outcome also frees the run's target locks, unless a quarantine is in `controls`.
+    """
+
+    state: State
+    next_at: Instant | None
+    progress: Progress
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+    observed: str = ""
+    allowed: str = ""
+    events: tuple[AuditEvent, ...] = ()
+    messages: tuple[Message, ...] = ()
+    intents: tuple[IntentUpdate, ...] = ()
+    effects: tuple[NewEffect, ...] = ()
+    effect_done: tuple[int, str] | None = None
+    effect_extend: tuple[int, Instant] | None = None
+    controls: tuple[Control, ...] = ()
+
+
+class Limit(Struct, frozen=True, kw_only=True):
+    """A budget with what it counts: every intent, those of a policy, or those of a target."""
+
+    scope: str
+    """`global`, `policy` or `target`: also the order in which the counters are locked."""
+    budget: Budget
+    source: str
+    """Where it stands: `policy limits.budget`, `limits.yaml global`, `built-in`, …"""
+
+
+class Admission(Struct, frozen=True, kw_only=True):
+    """Everything ADMIT must re-check and write in its one transaction.
+
+    limits, cooldown and concurrency apply to what `counted` says; a revert or return obeys pause
+    and quarantine only, yet counts.
+    policy_set: the revision the guards were evaluated with; if it is no longer active, the answer
+    is Held(POLICIES_CHANGED) and the worker looks again.
+    """
+
+    intent: Intent
+    move: Move
+    limits: tuple[Limit, ...]
+    cooldown: Millis
+    concurrent_policy: int
+    concurrent_global: int
+    policy_set: str
+    need_firing: bool
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """Why ADMIT did not admit. `until`: when it is worth trying again, where that is known."""
+
+    reason: Reason
+    observed: str
+    allowed: str
+    until: Instant | None = None
+
+
+class Revision(Struct, frozen=True, kw_only=True):
+    """A policy set as stored: hash of its files, the files' texts by name, where it came from."""
+
+    hash: str
+    files: dict[str, str]
+    git: str = ""
+    loaded_at: Instant = Instant(0)
+
+
+class Outgoing(Struct, frozen=True, kw_only=True):
+    """A message of the outbox that is due."""
+
+    id: int
+    at: Instant
+    attempts: int
+    message: Message
+
+
+class SealReport(Struct, frozen=True, kw_only=True):
+    """What `audit verify` found. ids are `source:id`."""
+
+    sealed: int
+    unsealed: int
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+    broken: tuple[int, ...]
+    head: str
+    head_found: bool = True
+
+    @property
+    def whole(self) -> bool:
+        return not (self.missing or self.changed or self.broken) and self.head_found
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """Numbers about the store for /metrics and /readyz."""
+
+    open_runs: int
+    oldest_due_at: Instant | None
+    outbox_oldest_at: Instant | None
+    unsealed_oldest_at: Instant | None
+    alerts: int
+
+
+class Store(Protocol):
+    """The durable truth. Every method that writes is one transaction and returns after commit.
+
+    Raises (all methods):
+        StoreUnavailable: nothing was written as far as is known; fail closed.
+    """
+
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+
+    async def now(self) -> Instant:
+        """The store's clock, which decides everything that depends on time."""
+
+    # -- intake
+    async def accept(self, delivery: Delivery, match: Match) -> Receipt:
+        """Take a delivery: new episodes with their runs, changes, and the raw body.
+
+        A body that changes nothing is not written again.
+        """
+
+    async def reject(self, sender: str, status: int, bad: Sequence[Bad], events: Sequence[AuditEvent]) -> None:
+        """Keep what could not be taken (bounded in number and size)."""
+
+    async def episode(self, id: AlertId) -> Episode: ...
+
+    async def episodes(self, run: RunId) -> Sequence[Episode]:
+        """The run's own episode first, then those attached to it."""
+
+    async def find_episodes(
+        self, *, firing: bool | None = None, before: AlertId | None = None, limit: int = 100
+    ) -> Sequence[Episode]:
+        """Newest first."""
+
+    # -- runs
+    async def claim(self, worker: str, limit: int) -> Sequence[Run]:
+        """Take due runs for this worker: epoch + 1 and a lease. Also turns leases (effects) that
+        ran out into runs of origin LEASE."""
+
+    async def release(self, runs: Sequence[Run]) -> None:
+        """Hand claimed runs back unchanged, so that they are due at once (graceful shutdown)."""
+
+    async def next_due(self) -> Instant | None: ...
+
+    async def move(self, run: Run, move: Move) -> Run:
+        """Apply a move if the run's epoch still is this one.
+
+        Raises:
+            LeaseLost: it is not; nothing was written.
+        """
+
+    async def admit(self, run: Run, admission: Admission) -> Run | Held:
+        """The ADMIT transaction: epoch, brakes, counters, lock, intent, state, audit."""
+
+    async def evidence(self, run: RunId, number: int, events: Sequence[AuditEvent]) -> None:
+        """Keep a zombie's late outcome. Changes no state."""
+
+    async def run(self, id: RunId) -> Run: ...
+
+    async def find_runs(
+        self,
+        *,
+        open: bool | None = None,
+        policy: str | None = None,
+        alert: AlertId | None = None,
+        before: RunId | None = None,
+        limit: int = 100,
+    ) -> Sequence[Run]:
+        """Newest first. By alert: also the runs the alert is attached to."""
+
+    async def intents(self, run: RunId) -> Sequence[Intent]: ...
+
+    async def shadow_count(self, policy: str, since: Instant) -> int:
+        """How many runs of the policy ended `observed` since then: the shadow budget."""
+
+    async def cancel(self, run: RunId, event: AuditEvent) -> Run:
+        """End a run that has not been admitted.
+
+        Raises:
+            NotFound: no such run.
+            Conflict: it has ended, or acts already.
+        """
+
+    async def wake(self, run: RunId) -> None:
+        """Make an open run due now."""
+
+    # -- policies
+    async def propose(self, revision: Revision, events: Sequence[AuditEvent]) -> None:
+        """Make this policy set the active one."""
+
+    async def active_revision(self) -> str | None: ...
+
+    async def revision(self, hash: str) -> Revision: ...
+
+    # -- brakes, leases
+    async def controls(self) -> Sequence[Control]:
+        """The brakes that are on now; expired ones are left out."""
+
+    async def set_control(self, control: Control, event: AuditEvent) -> None: ...
+
+    async def clear_control(self, kind: ControlKind, scope: str, event: AuditEvent) -> bool: ...
+
+    async def effects(self, *, open: bool = True) -> Sequence[Effect]: ...
+
+    async def effect(self, id: int) -> Effect: ...
+
+    async def locks(self) -> Mapping[str, RunId]:
+        """Target key → the run that holds it."""
+
+    # -- outbox
+    async def due_messages(self, limit: int) -> Sequence[Outgoing]: ...
+
+    async def message_sent(self, id: int, event: AuditEvent) -> None: ...
+
+    async def message_failed(self, id: int, retry_at: Instant, error: str) -> None: ...
+
+    # -- audit
+    async def record(self, events: Sequence[AuditEvent]) -> None: ...
+
+    async def audit(
+        self,
+        *,
+        alert: AlertId | None = None,
+        run: RunId | None = None,
+        policy: str | None = None,
+        target: str | None = None,
+        kind: str | None = None,
+        since: Instant | None = None,
+        until: Instant | None = None,
+        before: int | None = None,
+        limit: int = 100,
+        oldest_first: bool = False,
+    ) -> Sequence[AuditRecord]:
+        """Audit events and deliveries (as alert.accepted, alert.resolved …) in one order."""
+
+    async def seal(self) -> str:
+        """Seal what is committed and not sealed; returns the chain's head ("" when empty)."""
+
+    async def verify(self, head: str | None = None) -> SealReport: ...
+
+    # -- upkeep
+    async def prune(self, keep: Mapping[str, Millis]) -> Mapping[str, int]:
+        """Delete rows of each table older than its retention; returns how many."""
+
+    async def health(self) -> Health: ...
