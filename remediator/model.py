@@ -124,6 +124,7 @@ class Reason(StrEnum):
     ACTION_UNKNOWN = "action_unknown"
     SETTLE_TIMEOUT = "settle_timeout"
     HEALED = "healed"
+    UNVERIFIED = "unverified"
     NOT_HEALED = "not_healed"
     VERIFY_UNKNOWN = "verify_unknown"
     REVERTED = "reverted"
