@@ -1,0 +1,111 @@
+"""The daemon's own Prometheus metrics, in one registry of its own.
+
+Label values are enumerated or names from settings and policies; a target is never a label.
+Enumerated series start at zero, so that a rate over them is right from the first event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.exposition import generate_latest
+
+from remediator import __version__
+from remediator.model import Outcome, Reason
+
+REGISTRY = CollectorRegistry(auto_describe=True)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+RESULTS = ("accepted", "repeated", "resolved", "updated", "rejected", "unauthenticated", "unavailable")
+"""What became of an alert, or of a body that held none."""
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+ALERTS = Counter(
+    "remediator_alerts",
+    "Alerts received, by sender and what became of them",
+    ["sender", "result"],
+    registry=REGISTRY,
+)
+TRUNCATED = Counter(
+    "remediator_truncated_alerts", "Alerts that senders say they left out", ["sender"], registry=REGISTRY
+)
+RUNS = Counter(
+    "remediator_runs", "Runs that ended, by policy and outcome", ["policy", "outcome"], registry=REGISTRY
+)
+REFUSALS = Counter("remediator_refusals", "Runs refused, by reason", ["reason"], registry=REGISTRY)
+WAITS = Counter("remediator_waits", "Times a run began to wait, by reason", ["reason"], registry=REGISTRY)
+NOTIFICATIONS = Counter(
+    "remediator_notifications",
+    "Notifications, by notifier and result",
+    ["notifier", "result"],
+    registry=REGISTRY,
+)
+ACTION_SECONDS = Histogram(
+    "remediator_action_duration_seconds",
+    "How long actions took to apply",
+    ["action", "outcome"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+CHECK_SECONDS = Histogram(
+    "remediator_check_duration_seconds",
+    "How long checks took to answer",
+    ["check", "outcome"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+STORE_SECONDS = Histogram(
+    "remediator_store_duration_seconds",
+    "How long store operations took, commit included",
+    ["operation"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+OLDEST_DUE_SECONDS = Gauge(
+    "remediator_oldest_due_run_seconds", "How long the oldest due run has been unclaimed", registry=REGISTRY
+)
+OPEN_RUNS = Gauge("remediator_open_runs", "Runs that have not ended", registry=REGISTRY)
+OUTBOX_AGE_SECONDS = Gauge(
+    "remediator_outbox_age_seconds", "Age of the oldest notification that is not sent", registry=REGISTRY
+)
+SEAL_LAG_SECONDS = Gauge(
+    "remediator_audit_seal_lag_seconds",
+    "Age of the oldest audit record that is not sealed",
+    registry=REGISTRY,
+)
+CHAIN_HEAD = Info("remediator_audit_chain_head", "Head of the sealed audit chain", registry=REGISTRY)
+POLICIES = Gauge("remediator_policies", "Policies that are loaded", registry=REGISTRY)
+POLICIES_LOADED_TIMESTAMP_SECONDS = Gauge(
+    "remediator_policies_loaded_timestamp_seconds", "When the active policies were loaded", registry=REGISTRY
+)
+POLICIES_REJECTED = Gauge(
+    "remediator_policies_rejected", "1 while the policy directory cannot be loaded", registry=REGISTRY
+)
+BUILD_INFO = Gauge(
+    "remediator_build_info", "Always 1; the version is a label", ["version"], registry=REGISTRY
+)
+
+BUILD_INFO.labels(__version__).set(1)
+for _reason in Reason:
+    REFUSALS.labels(_reason.value)
+    WAITS.labels(_reason.value)
+
+
+def declare(senders: Iterable[str] = (), policies: Iterable[str] = (), notifiers: Iterable[str] = ()) -> None:
+    """Start the series of these names at zero (called when settings or policies are loaded)."""
+    for sender in senders:
+        TRUNCATED.labels(sender)
+        for result in RESULTS:
+            ALERTS.labels(sender, result)
+    for policy in policies:
+        for outcome in Outcome:
+            RUNS.labels(policy, outcome.value)
+    for notifier in notifiers:
+        for result in ("sent", "failed"):
+            NOTIFICATIONS.labels(notifier, result)
+
+
+def render() -> bytes:
+    """The text that /metrics answers with, of content type CONTENT_TYPE."""
+    return generate_latest(REGISTRY)

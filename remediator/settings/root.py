@@ -1,0 +1,90 @@
+"""The whole of the settings, and the rules that span sections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from remediator.settings.connections import Connection
+from remediator.settings.sections import (
+    Access,
+    Audit,
+    Engine,
+    Log,
+    NotifierSettings,
+    Policies,
+    Retention,
+    Server,
+    StoreSettings,
+)
+from remediator.settings.senders import Sender
+from remediator.settings.values import refuse_unknown
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$")]
+"""Names stand in URLs, policies and metrics: lower-case letters, digits, and - _ . inside."""
+
+
+class Settings(BaseSettings):
+    """Deployment settings. Built directly it reads nothing but its arguments; `load` reads the rest."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    server: Server = Server()
+    store: StoreSettings = StoreSettings()
+    policies: Policies = Policies()
+    senders: dict[Name, Sender] = {}
+    """POST /webhooks/<name>."""
+    connections: dict[Name, Connection] = {}
+    """What checks and actions name in `connection:`."""
+    notifiers: dict[Name, NotifierSettings] = {}
+    """What chains in escalation.yaml name in `notify:`."""
+    access: Access = Access()
+    retention: Retention = Retention()
+    engine: Engine = Engine()
+    log: Log = Log()
+    audit: Audit = Audit()
+    secrets_dir: Path | None = None
+    """A directory with one file for each secret, named as in `${NAME}`."""
+    failpoint: str = ""
+    """For tests only: where the daemon dies (see remediator/failpoint.py)."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        refuse_unknown(data, list(cls.model_fields))
+        return data
+
+    @model_validator(mode="after")
+    def _open_only_on_loopback(self) -> Self:
+        if self.server.loopback:
+            return self
+        bare = [f"senders.{name}.auth" for name, sender in self.senders.items() if not sender.auth]
+        if not self.access.tokens:
+            bare.insert(0, "access.tokens")
+        if bare:
+            raise ValueError(
+                f"server.host is {self.server.host}, which others can reach, but nothing is set for "
+                f"{', '.join(bare)}; set it, or listen on 127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        names = [token.name for token in self.access.tokens]
+        if "local" in names or "daemon" in names:
+            raise ValueError("access.tokens: the names local and daemon are taken by the daemon itself")
+        return self

@@ -1,0 +1,174 @@
+"""The sections of the settings file. The text under a field is its documentation."""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from remediator.model import DAY, SECOND, Millis
+from remediator.settings.values import Address, Duration, Section, Size
+
+Secret = Annotated[SecretStr, Field(min_length=1)]
+Positive = Annotated[Duration, Field(gt=0)]
+
+
+class Server(Section):
+    """The HTTP server."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs authentication everywhere."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """Port to listen on; 0 picks a free one."""
+    body_limit: Size = Field(default=10 << 20, ge=1 << 10, le=1 << 30)
+    """Largest webhook body; a larger one is answered 413 without being read."""
+    request_timeout: Positive = Millis(10 * SECOND)
+    """How long a client may take to send its request."""
+    store_timeout: Positive = Millis(2 * SECOND)
+    """How long a webhook waits for its commit before it is answered 503."""
+    shutdown_timeout: Positive = Millis(10 * SECOND)
+    """How long open requests may take to end at shutdown."""
+
+    @property
+    def loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def _store_url(url: Address) -> Address:
+    if not url.startswith(("sqlite:///", "postgresql://")) or url == "sqlite:///":
+        raise ValueError(
+            "not a store; allowed: sqlite:///absolute/path.db, sqlite:///./relative.db, "
+            "postgresql://user@host:port/database"
+        )
+    return url
+
+
+class StoreSettings(Section):
+    """The database."""
+
+    url: Annotated[Address, AfterValidator(_store_url)] = Address(
+        "sqlite:///var/lib/remediator/remediator.db"
+    )
+    """sqlite:///absolute/path (three or four slashes), sqlite:///./relative, or postgresql://…"""
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file; None for another engine. Three slashes mean the root too: a daemon's
+        database at a path relative to wherever it was started is never what was meant."""
+        if not self.url.startswith("sqlite:///"):
+            return None
+        rest = self.url.removeprefix("sqlite:///")
+        return Path(rest) if rest.startswith(("./", "../")) else Path("/" + rest.lstrip("/"))
+
+
+class Policies(Section):
+    """Where policies come from."""
+
+    dir: Path = Path("policies")
+    """The directory of policies, with limits.yaml, windows.yaml and escalation.yaml."""
+    reload: Positive = Millis(5 * SECOND)
+    """How often the directory is looked at for changes."""
+
+
+class NotifierSettings(Section):
+    """One way to reach people."""
+
+    url: Secret
+    """An Apprise URL; it holds credentials, so give it as ${NAME}."""
+
+
+class Role(StrEnum):
+    """What a caller of the API may do; each role includes those before it."""
+
+    VIEWER = "viewer"
+    AUDITOR = "auditor"
+    OPERATOR = "operator"
+    MANAGER = "manager"
+    LEAD = "lead"
+    ADMIN = "admin"
+
+    @property
+    def rank(self) -> int:
+        return list(Role).index(self)
+
+
+class Token(Section):
+    """One caller of the API."""
+
+    name: str = Field(min_length=1, max_length=100)
+    """Who it is: the actor in the audit log."""
+    role: Role
+    """viewer, auditor, operator, manager, lead or admin."""
+    token: Secret
+    """Sent as `Authorization: Bearer`; give it as ${NAME}."""
+
+
+class Access(Section):
+    """Who may use the API."""
+
+    tokens: tuple[Token, ...] = ()
+    """Without any, the API is open, and the daemon listens on loopback only."""
+
+
+class Retention(Section):
+    """How long rows of each table are kept. Open alerts, runs and leases are never deleted."""
+
+    alert: Positive = Millis(90 * DAY)
+    """Alerts that ended."""
+    alert_event: Positive = Millis(90 * DAY)
+    """Deliveries."""
+    run: Positive = Millis(400 * DAY)
+    """Ended runs, with their intents."""
+    effect: Positive = Millis(400 * DAY)
+    """Leases that were returned."""
+    outbox: Positive = Millis(30 * DAY)
+    """Notifications that were sent."""
+    incident: Positive = Millis(400 * DAY)
+    """Incidents that were resolved."""
+    audit_event: Positive = Millis(400 * DAY)
+    """The audit log."""
+    policy_revision: Positive = Millis(400 * DAY)
+    """Policy sets that no kept row refers to."""
+    rejected: Positive = Millis(7 * DAY)
+    """Bodies that could not be taken."""
+
+
+class Engine(Section):
+    """The engine's pace. Bounds on actions are not here but in limits.yaml."""
+
+    workers: int = Field(default=8, ge=1, le=64)
+    """Runs advanced at the same time."""
+    lease: Positive = Millis(30 * SECOND)
+    """How long a claimed run belongs to its worker without a heartbeat."""
+    poll: Positive = Millis(1 * SECOND)
+    """Longest wait between two looks for due runs."""
+    action_timeout: Positive = Millis(30 * SECOND)
+    """After this an action's call counts as unknown."""
+    check_timeout: Positive = Millis(10 * SECOND)
+    """After this a check counts as unanswered."""
+    shutdown_grace: Positive = Millis(25 * SECOND)
+    """How long actions in progress may take to end at shutdown."""
+
+
+class Log(Section):
+    """What the daemon writes to standard output."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least grave level that is written."""
+    format: Literal["json", "console"] = "json"
+    """json for machines, console for a terminal."""
+
+
+class Audit(Section):
+    """The seal of the audit log."""
+
+    key: Secret | None = None
+    """Key of the seal (HMAC-SHA-256); without one the seal is a plain SHA-256 chain."""

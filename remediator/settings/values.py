@@ -1,0 +1,107 @@
+"""The kinds of value that settings are made of: durations, addresses, and the base of a section."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from remediator.model import DAY, HOUR, MINUTE, SECOND, Millis
+
+_UNITS = {"ms": 1, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
+_PART = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
+_SIZE = re.compile(r"([0-9]{1,12}) ?(B|KiB|MiB|GiB)?")
+_SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_PASSWORD = re.compile(r"(?<=://)([^/@?#]*?):([^@/]*)(?=@)")
+_PASSWORD_WORD = re.compile(r"(?i)((?:password|passwd|secret|token|sslpassword)=)[^&\s]+")
+
+
+def parse_duration(value: Any) -> Millis:
+    """`30s`, `5m`, `1h30m`, `90d` → milliseconds.
+
+    A bare number is refused, because nobody can tell its unit (0 alone is clear).
+
+    Raises:
+        ValueError: anything else.
+    """
+    if value == 0 and not isinstance(value, bool):
+        return Millis(0)
+    text = value if isinstance(value, str) else ""
+    parts = _PART.findall(text)
+    if not parts or "".join(count + unit for count, unit in parts) != text:
+        raise ValueError("not a duration; write numbers with units, such as 500ms, 30s, 5m, 90d or 1h30m")
+    return Millis(sum(int(count) * _UNITS[unit] for count, unit in parts))
+
+
+def _seconds(value: Any) -> Any:
+    return parse_duration(value) / SECOND if isinstance(value, str) and value[-1:].isalpha() else value
+
+
+def _size(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = _SIZE.fullmatch(value)
+    if not found:
+        raise ValueError("not a size; write bytes, or a number with KiB, MiB or GiB")
+    return int(found[1]) * _SIZES[found[2] or "B"]
+
+
+Duration = Annotated[Millis, BeforeValidator(parse_duration)]
+"""Written `30s`, `5m`, `1h30m`; held as integer milliseconds."""
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+"""Written `5s` or `5.0`; held as seconds, as client libraries take them."""
+Size = Annotated[int, BeforeValidator(_size)]
+"""Written `10MiB` or in bytes; held as bytes."""
+
+
+class Address(str):
+    """A URL or DSN that may carry a password: `repr` and `shown` hide it, `str` does not.
+
+    Show `shown` to people, give the value itself to clients.
+    """
+
+    __slots__ = ()
+
+    @property
+    def shown(self) -> str:
+        return _PASSWORD_WORD.sub(r"\1***", _PASSWORD.sub(r"\1:***", self))
+
+    def __repr__(self) -> str:
+        return repr(self.shown)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema(min_length=1))
+
+
+def suggest(word: str, allowed: list[str]) -> str:
+    """`did you mean …?` where something is near, then all that is allowed."""
+    near = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}allowed: {', '.join(sorted(allowed))}"
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and an unknown key is refused with a suggestion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        refuse_unknown(data, list(cls.model_fields))
+        return data
+
+
+def refuse_unknown(data: Any, allowed: list[str]) -> None:
+    """Raise for the first key of a mapping that is not a field."""
+    if not isinstance(data, dict):
+        return
+    for key in data:
+        if key not in allowed:
+            raise PydanticCustomError(
+                "unknown_key", "unknown key; {hint}", {"key": str(key), "hint": suggest(str(key), allowed)}
+            )
