@@ -1,0 +1,40 @@
+"""What the tests share. Only servers that one test cannot spoil for another are shared."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+from tests.servers.moto import Moto
+from tests.servers.process import Missing
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let SIGTERM unwind like Ctrl-C, so that the servers of the tests are stopped."""
+    del config
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A component that cannot be had is a visible skip that says how to get it."""
+    report = yield
+    if call.excinfo is not None and call.excinfo.errisinstance(Missing):
+        path, line, _ = item.location
+        report.outcome = "skipped"
+        report.longrepr = (path, line or 0, f"Skipped: {call.excinfo.value}")
+    return report
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[Moto]:
+    """One moto server for all tests; give each test names of its own, or call `reset()` first."""
+    with Moto() as server:
+        yield server
