@@ -435,11 +435,14 @@ def span(millis: int) -> str:
     return "".join(parts)
 
 
-def token(policy: str, alert: Alert, number: int) -> str:
+def token(policy: str, alert: Alert, number: int, purpose: str = "apply") -> str:
     """The idempotency token of one intent: the same for the same (policy, episode, number), so
     that a provider that deduplicates by token cannot be made to act twice, not even by two stores.
+
+    Args:
+        purpose: `apply`, or `return:<effect>` for the end of a lease, which counts its own numbers.
     """
-    parts = (policy, alert.sender, alert.fingerprint, str(alert.starts_at), str(number))
+    parts = (policy, alert.sender, alert.fingerprint, str(alert.starts_at), str(number), purpose)
     text = "\x00".join(parts)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -1,4 +1,4 @@
-"""What a state's handler answers: the five things that can come next for a run."""
+"""What a state's handler answers: the seven things that can come next for a run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from remediator.model import (
     AuditEvent,
     Control,
     Instant,
+    Intent,
     IntentKind,
     Outcome,
     Plan,
@@ -29,6 +30,15 @@ class Extra:
     effect_extend: tuple[int, Instant] | None = None
     controls: tuple[Control, ...] = ()
 
+    def __add__(self, other: Extra) -> Extra:
+        return Extra(
+            intents=self.intents + other.intents,
+            effects=self.effects + other.effects,
+            effect_done=other.effect_done or self.effect_done,
+            effect_extend=other.effect_extend or self.effect_extend,
+            controls=self.controls + other.controls,
+        )
+
 
 NO_EXTRA = Extra()
 
@@ -40,10 +50,11 @@ class Go:
     state: State
     progress: Progress
     events: tuple[AuditEvent, ...] = ()
+    extra: Extra = NO_EXTRA
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Later:
     """Write, and come back at `next_at`. Not a refusal and not a wait for a brake: a timer."""
 
     state: State
@@ -107,8 +118,17 @@ class Admit:
     counted: bool
     progress: Progress
     events: tuple[AuditEvent, ...] = ()
-    reissue: int | None = None
-    """An intent that is provably not applied and may be issued again with its own token."""
+    purpose: str = "apply"
+    """Goes into the idempotency token, beside policy, episode and number."""
 
 
-Step = Go | Pause | Wait | Fail | End | Admit
+@dataclass(frozen=True, slots=True)
+class Reissue:
+    """An intent that is provably not applied, and whose provider deduplicates: call it again with
+    its own token."""
+
+    intent: Intent
+    events: tuple[AuditEvent, ...] = ()
+
+
+Step = Go | Later | Wait | Fail | End | Admit | Reissue

@@ -1,0 +1,175 @@
+"""ACTING: the process that inserted the intent calls, once, and writes down what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import structlog
+
+from remediator import failpoint
+from remediator.contracts import IntentUpdate, NewEffect
+from remediator.engine.case import Case
+from remediator.engine.ladder import rung_broken
+from remediator.engine.step import End, Extra, Fail, Go, Later, Step, Wait
+from remediator.errors import Ambiguous, Permanent, Refused, StoreError, Temporary
+from remediator.model import (
+    AuditEvent,
+    Instant,
+    Intent,
+    IntentKind,
+    IntentOutcome,
+    Outcome,
+    Reason,
+    State,
+)
+
+log = structlog.get_logger()
+_tasks: set[asyncio.Task[None]] = set()
+
+
+async def act(case: Case, intent: Intent) -> Step:
+    """Call the action. Only ever reached in the process that has just committed the intent."""
+    action = case.action(intent.plan.action)
+    failpoint.hit("apply.before", action.name)
+    try:
+        evidence = await case.tools.execute.apply(
+            action, intent.plan, intent.token, case.now, case.episode, _late(case, intent)
+        )
+    except Ambiguous as error:
+        now = await case.tools.store.now()
+        return unknown(case, intent, str(error), Instant(now + action.landing_time))
+    except Temporary as error:
+        return Wait(
+            Reason.TEMPORARY_FAILURE,
+            observed=str(error),
+            allowed="an answer",
+            events=(case.event("action.failed", Reason.TEMPORARY_FAILURE, str(error), number=intent.number),),
+            extra=_not_applied(intent),
+        )
+    except (Permanent, Refused) as error:
+        reason = error.reason if isinstance(error, Refused) else Reason.ACTION_FAILED
+        event = case.event("action.failed", reason, str(error), number=intent.number)
+        return _failure(case, intent, reason, str(error), event)
+    failpoint.hit("apply.after", action.name)
+    now = await case.tools.store.now()
+    return applied(case, intent, evidence, now)
+
+
+def _failure(case: Case, intent: Intent, reason: Reason, seen: str, event: AuditEvent) -> Step:
+    allowed = f"{intent.plan.action} goes through"
+    if intent.kind is not IntentKind.APPLY:
+        return End(
+            Outcome.ESCALATED,
+            reason,
+            seen,
+            allowed,
+            note="could not go back",
+            events=(event,),
+            extra=_not_applied(intent),
+        )
+    return rung_broken(
+        case,
+        Fail(reason, seen, allowed, note="not applied", events=(event,), extra=_not_applied(intent)),
+    )
+
+
+def applied(case: Case, intent: Intent, evidence: dict[str, object], now: Instant) -> Later:
+    """The call went through: wait for the provider to finish."""
+    action = case.action(intent.plan.action)
+    progress = msgspec.structs.replace(
+        case.progress,
+        settle_until=Instant(now + action.settle_time),
+        waiting_since=None,
+        attempts=0,
+    )
+    going_back = intent.kind is not IntentKind.APPLY
+    if not going_back:
+        progress = msgspec.structs.replace(progress, applied=(*progress.applied, intent.number))
+    return Later(
+        State.REVERTING if going_back else State.SETTLING,
+        now,
+        progress,
+        events=(
+            case.event(
+                "action.reverted" if going_back else "action.applied",
+                action=action.name,
+                number=intent.number,
+                before=intent.plan.before,
+                after=intent.plan.after,
+                evidence=evidence,
+            ),
+        ),
+        extra=Extra(
+            intents=(
+                IntentUpdate(number=intent.number, outcome=IntentOutcome.APPLIED, evidence=dict(evidence)),
+            ),
+            effects=() if going_back else _leases(case, intent, now),
+        ),
+    )
+
+
+def unknown(case: Case, intent: Intent, why: str, look_at: Instant) -> Later:
+    """The outcome is not certain: never repeated blindly, never forgotten."""
+    return Later(
+        State.UNKNOWN,
+        look_at,
+        msgspec.structs.replace(case.progress, waiting_since=None, attempts=0),
+        reason=Reason.ACTION_UNKNOWN,
+        observed=why,
+        allowed="a certain outcome",
+        events=(case.event("action.unknown", Reason.ACTION_UNKNOWN, why, number=intent.number),),
+        extra=Extra(intents=(IntentUpdate(number=intent.number, outcome=IntentOutcome.UNKNOWN),)),
+    )
+
+
+async def left_acting(case: Case) -> Step:
+    """A run found in ACTING: whoever inserted its intent is gone, and may or may not have called."""
+    intent = case.pending
+    if intent is None:
+        return Go(State.GUARD, case.progress)
+    action = case.action(intent.plan.action)
+    return unknown(
+        case, intent, "the daemon stopped between intent and outcome", Instant(case.now + action.landing_time)
+    )
+
+
+def _not_applied(intent: Intent) -> Extra:
+    return Extra(intents=(IntentUpdate(number=intent.number, outcome=IntentOutcome.NOT_APPLIED),))
+
+
+def _leases(case: Case, intent: Intent, now: Instant) -> tuple[NewEffect, ...]:
+    expires = case.policy.remedies[intent.rung].expires
+    if expires is None:
+        return ()
+    plan = intent.plan
+    return tuple(
+        NewEffect(
+            field=field,
+            prior=plan.before.get(field),
+            current=value,
+            plan=plan,
+            expires_at=Instant(now + expires),
+        )
+        for field, value in plan.after.items()
+    )
+
+
+class _late:
+    """Keeps the outcome of a call that came after its deadline, as evidence only."""
+
+    def __init__(self, case: Case, intent: Intent) -> None:
+        self.case, self.intent = case, intent
+
+    def __call__(self, value: object | None, error: BaseException | None) -> None:
+        seen = f"it failed: {type(error).__name__}: {error}" if error is not None else "it went through"
+        event = self.case.event("action.late", observed=seen, number=self.intent.number)
+        task = asyncio.get_running_loop().create_task(self._keep(event))
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+
+    async def _keep(self, event: AuditEvent) -> None:
+        try:
+            await self.case.tools.store.evidence(self.case.run.id, self.intent.number, (event,))
+        except StoreError as error:
+            log.warning("late_outcome.lost", run=self.case.run.id, seen=event.observed, error=str(error))

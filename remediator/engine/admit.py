@@ -1,0 +1,118 @@
+"""ADMIT: gathers what the store re-checks and writes in its one transaction, and reads its answer."""
+
+from __future__ import annotations
+
+import secrets
+
+from remediator.contracts import Admission, Held, Limit, Move
+from remediator.engine.case import Case
+from remediator.engine.step import Admit, End, Extra, Wait
+from remediator.model import (
+    SECOND,
+    AuditEvent,
+    Instant,
+    Intent,
+    IntentKind,
+    Millis,
+    Outcome,
+    Plan,
+    Reason,
+    Run,
+    State,
+    flat,
+    token,
+)
+
+LEASE = Millis(30 * SECOND)
+_AT_ONCE = {Reason.QUARANTINED: Outcome.REFUSED, Reason.ALERT_RESOLVED: Outcome.CANCELLED}
+
+
+def limits(case: Case, plan: Plan) -> tuple[Limit, ...]:
+    """Every budget that this action must fit, in the order in which the counters are locked."""
+    bounds = case.active.limits
+    own = case.policy.limits
+    found = [Limit(scope="global", budget=budget, source="limits.yaml global") for budget in bounds.budget]
+    found += [Limit(scope="policy", budget=budget, source="limits.budget") for budget in own.budget]
+    found += [Limit(scope="target", budget=budget, source="limits.per_target") for budget in own.per_target]
+    for entry in bounds.targets:
+        if entry.applies(plan.target.name):
+            found += [
+                Limit(scope="target", budget=budget, source=f"limits.yaml targets {entry.match}")
+                for budget in entry.budget
+            ]
+    return tuple(found)
+
+
+def intent(case: Case, step: Admit) -> Intent:
+    """The durable permission to call once."""
+    number = case.progress.number
+    return Intent(
+        run=case.run.id,
+        number=number,
+        kind=step.kind,
+        policy=case.run.policy,
+        plan=step.plan,
+        token=token(case.run.policy, case.episode.alert, number, step.purpose),
+        nonce=secrets.token_hex(16),
+        rung=case.progress.rung,
+        step=case.progress.step,
+        created_at=case.now,
+        counted=step.counted,
+    )
+
+
+def admission(
+    case: Case, step: Admit, wanted: Intent, events: tuple[AuditEvent, ...], extra: Extra
+) -> Admission:
+    """What ADMIT must hold true. A revert or a return obeys pause and quarantine only."""
+    going_back = step.kind is not IntentKind.APPLY
+    plan = step.plan
+    event = case.event(
+        "run.admitted",
+        observed=f"{plan.action} on {plan.target.name}: {flat(plan.before)} → {flat(plan.after)}",
+        action=plan.action,
+        kind=str(step.kind),
+        number=wanted.number,
+        blast={"amount": plan.blast.amount, "whole": plan.blast.whole, "unit": plan.blast.unit},
+        note=plan.note,
+    )
+    return Admission(
+        intent=wanted,
+        move=Move(
+            state=State.REVERTING if going_back else State.ACTING,
+            next_at=Instant(case.now + LEASE),
+            progress=step.progress,
+            events=(*events, *step.events, event),
+            intents=extra.intents,
+            effects=extra.effects,
+            controls=extra.controls,
+        ),
+        limits=() if going_back else limits(case, plan),
+        cooldown=Millis(0) if going_back else case.policy.limits.cooldown,
+        concurrent_policy=case.policy.limits.concurrent,
+        concurrent_global=case.active.limits.concurrent,
+        policy_set=case.active.hash,
+        need_firing=not (case.admitted or case.by_hand or going_back),
+    )
+
+
+def held(case: Case, answer: Held) -> Wait | End:
+    """What a refusal of ADMIT means for the run: most brakes are waits."""
+    outcome = _AT_ONCE.get(answer.reason)
+    if outcome is not None:
+        return End(outcome, answer.reason, answer.observed, answer.allowed)
+    until = answer.until
+    if answer.reason is Reason.POLICIES_CHANGED:
+        until = case.now  # look again at once, with the set that is active now
+    return Wait(answer.reason, answer.observed, answer.allowed, until=until)
+
+
+async def admit(
+    case: Case, step: Admit, events: tuple[AuditEvent, ...], extra: Extra
+) -> tuple[Run, Intent] | Held:
+    """Ask the store. On a Run, the intent is durable and this process alone may call."""
+    wanted = intent(case, step)
+    answer = await case.tools.store.admit(case.run, admission(case, step, wanted, events, extra))
+    if isinstance(answer, Held):
+        return answer
+    return answer, wanted

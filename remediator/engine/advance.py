@@ -1,0 +1,206 @@
+"""Takes one run as far as it can go now, and writes it. The graph of states is the table below."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import msgspec
+import structlog
+
+from remediator import metrics
+from remediator.contracts import Held, IntentUpdate, Move
+from remediator.engine.acting import act, left_acting
+from remediator.engine.admit import LEASE, admit, held
+from remediator.engine.case import Case
+from remediator.engine.guard import guard
+from remediator.engine.hold import hold
+from remediator.engine.ladder import failed
+from remediator.engine.moves import ended, later, patient, waiting
+from remediator.engine.reverting import reverting
+from remediator.engine.settling import settling
+from remediator.engine.step import NO_EXTRA, Admit, End, Extra, Fail, Go, Later, Reissue, Step, Wait
+from remediator.engine.unknown import unknown
+from remediator.engine.verify import verify
+from remediator.errors import ActionError, Refused, StoreUnavailable
+from remediator.model import (
+    AuditEvent,
+    Instant,
+
+    IntentKind,
+    IntentOutcome,
+    Outcome,
+    Reason,
+    Run,
+    State,
+)
+
+log = structlog.get_logger()
+
+Handler = Callable[[Case], Awaitable[Step]]
+
+
+async def _approval(case: Case) -> Step:
+    return Go(State.GUARD, case.progress)
+
+
+HANDLERS: dict[State, Handler] = {
+    State.HOLD: hold,
+    State.GUARD: guard,
+    State.APPROVAL: _approval,
+    State.ACTING: left_acting,
+    State.SETTLING: settling,
+    State.UNKNOWN: unknown,
+    State.VERIFY: verify,
+    State.REVERTING: reverting,
+}
+
+_FARTHEST = 200
+"""Steps in one advance; a ladder has far fewer, so more is a fault that must not spin."""
+
+
+async def advance(case: Case) -> Run:
+    """Step until the run waits, ends, or has acted; commit; return the run as stored.
+
+    Raises:
+        LeaseLost: another worker holds the run now; nothing was written.
+        StoreUnavailable: the store did not answer.
+    """
+    events: tuple[AuditEvent, ...] = ()
+    extra = NO_EXTRA
+    acted = False
+    for _ in range(_FARTHEST):
+        step = resolve(case, await _ask(case))
+        if isinstance(step, Admit):
+            answer = await admit(case, step, events, extra)
+            if not isinstance(answer, Held):
+                run, intent = answer
+                events, extra = (), NO_EXTRA
+                case = replace(case, run=run, intents=(*case.intents, intent))
+                step = resolve(case, await act(case, intent))
+                acted = True
+            else:
+                step = resolve(case, held(case, answer))
+        elif isinstance(step, Reissue):
+            case = await _reissue(case, step, events, extra)
+            events, extra = (), NO_EXTRA
+            step = resolve(case, await act(case, step.intent))
+            acted = True
+        if isinstance(step, Go):
+            events, extra = (*events, *step.events), extra + step.extra
+            case = case.at(step.state, step.progress)
+            continue
+        return await _commit(case, step, events, extra, keep=acted)
+    raise RuntimeError(f"run {case.run.id} went round {_FARTHEST} times in state {case.run.state}")
+
+
+def resolve(case: Case, step: Step) -> Step:
+    """Apply patience to a wait, the ladder to a failure; a refusal after an action is a failure."""
+    if isinstance(step, Wait):
+        step = patient(case, step)
+    if isinstance(step, End) and step.outcome is Outcome.REFUSED and case.progress.applied:
+        step = Fail(
+            step.reason or Reason.BOUND_EXCEEDED,
+            step.observed,
+            step.allowed,
+            note=step.note or "refused to go on",
+            events=step.events,
+            extra=step.extra,
+        )
+    if isinstance(step, Fail):
+        step = failed(case, step)
+    return step
+
+
+async def _ask(case: Case) -> Step:
+    """The state's handler; what it could not do is a refusal or a wait, never a crash."""
+    try:
+        return await HANDLERS[case.run.state](case)
+    except Refused as error:
+        if case.run.state is State.REVERTING:
+            return End(Outcome.ESCALATED, error.reason, error.observed or str(error), error.allowed)
+        return End(
+            Outcome.REFUSED, error.reason, error.observed or str(error), error.allowed, note=str(error)
+        )
+    except ActionError as error:
+        return Wait(Reason.CHECK_UNANSWERED, str(error), "an answer")
+
+
+async def _reissue(case: Case, step: Reissue, events: tuple[AuditEvent, ...], extra: Extra) -> Case:
+    intent = step.intent
+    state = State.ACTING if intent.kind is IntentKind.APPLY else State.REVERTING
+    run = await case.tools.store.move(
+        case.run,
+        Move(
+            state=state,
+            next_at=Instant(case.now + LEASE),
+            progress=case.progress,
+            events=(*events, *step.events),
+            intents=(
+                *extra.intents,
+                IntentUpdate(number=intent.number, outcome=IntentOutcome.PENDING),
+            ),
+        ),
+    )
+    return replace(case, run=run)
+
+
+async def _commit(
+    case: Case, step: Step, events: tuple[AuditEvent, ...], extra: Extra, keep: bool
+) -> Run:
+    """Write the step.
+
+    keep: an outcome of the outside world is in it. It is not let go of while the store is away:
+        it is written as soon as the store is back, if the run still is ours.
+    """
+    match step:
+        case Later():
+            move = later(case, step, events, extra)
+        case Wait():
+            move = waiting(case, step, events, extra)
+        case End():
+            move = ended(case, step, events, extra)
+        case _:
+            raise TypeError(f"run {case.run.id}: {type(step).__name__} cannot be written")
+    while True:
+        try:
+            run = await case.tools.store.move(case.run, move)
+            break
+        except StoreUnavailable as error:
+            if not keep:
+                raise
+            log.warning("outcome.kept", run=case.run.id, error=str(error))
+            await asyncio.sleep(1)
+    if run.outcome is not None:
+        metrics.RUNS.labels(run.policy, run.outcome).inc()
+        if run.outcome is Outcome.REFUSED and run.reason is not None:
+            metrics.REFUSALS.labels(run.reason).inc()
+        log.info(
+            "run.ended",
+            run=run.id,
+            policy=run.policy,
+            target=run.target,
+            outcome=run.outcome,
+            reason=run.reason,
+            observed=run.observed,
+        )
+    return run
+
+
+def fault(case: Case, error: Exception) -> Move:
+    """What becomes of a run in which the engine itself broke off: tried again a few times, then a
+    person. An intent whose outcome is not known stays UNKNOWN."""
+    seen = f"{type(error).__name__}: {error}"
+    attempts = case.progress.attempts
+    state = State.UNKNOWN if case.pending is not None else case.run.state
+    if attempts >= 5 and state is not State.UNKNOWN:
+        end = End(
+            Outcome.ESCALATED, Reason.ACTION_FAILED, seen, "the engine can go on", note="a fault in the daemon"
+        )
+        return ended(case, end, (), NO_EXTRA)
+    progress = msgspec.structs.replace(case.progress, attempts=attempts + 1)
+    step = Later(state, Instant(case.now + LEASE), progress, observed=seen, allowed="no fault in the daemon")
+    return later(case, step, (), NO_EXTRA)
+
+

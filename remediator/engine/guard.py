@@ -1,0 +1,95 @@
+"""GUARD: ask the brakes and the live checks, observe the target, and plan within the bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from remediator.contracts import Action, Nothing, Observed, Params
+from remediator.engine.case import Case
+from remediator.engine.execute import pure
+from remediator.engine.ladder import nothing_here
+from remediator.engine.look import evidence
+from remediator.engine.pipeline import stopped
+from remediator.engine.step import Admit, End, Step, Wait
+from remediator.errors import Permanent, Temporary
+from remediator.model import IntentKind, Mode, Outcome, Plan, Reason, flat
+from remediator.policy.template import render
+
+
+async def guard(case: Case) -> Step:
+    """Proceed to ADMIT, or say why not.
+
+    Raises:
+        Refused: a bound, a label, a parameter, a connection.
+    """
+    step = await stopped(case)
+    if step is not None:
+        return step
+    action = case.action(case.use.action)
+    params = render(case.use.with_, action.params, case.episode.alert)
+    try:
+        observed = await case.tools.execute.observe(action, params, case.now, case.episode)
+    except Temporary as error:
+        return Wait(Reason.CHECK_UNANSWERED, str(error), f"{action.name} can observe its target")
+    except Permanent as error:
+        return End(Outcome.REFUSED, Reason.MISSING_TARGET, str(error), "a target that can be observed")
+    plan = _plan(case, action, observed, params)
+    if isinstance(plan, Nothing):
+        return nothing_here(case, plan.why)
+    too_much = beyond(case, plan)
+    if too_much is not None:
+        return too_much
+    looked_up = await evidence(case) if not case.admitted else {}
+    if case.run.mode is Mode.OBSERVE:
+        return await observed_only(case, plan, looked_up)
+    events = (case.event("evidence.gathered", **looked_up),) if looked_up else ()
+    progress = msgspec.structs.replace(case.progress, number=case.progress.number + 1)
+    return Admit(plan, IntentKind.APPLY, counted=not case.done_here, progress=progress, events=events)
+
+
+def _plan(case: Case, action: Action[Any], observed: Observed, params: Params) -> Plan | Nothing:
+    done = tuple(intent.plan for intent in case.done_here)
+    return pure(action.name, lambda: action.plan(observed, params, done))
+
+
+def beyond(case: Case, plan: Plan) -> End | None:
+    """The refusal of a plan that touches more than `limits.blast_radius`, chunks and steps added up.
+
+    A share of something whose size is not known cannot be bounded, so it is refused.
+    """
+    limit = case.policy.limits.blast_radius
+    amount = plan.blast.amount + sum(intent.plan.blast.amount for intent in case.done_here)
+    most = limit.most(plan.blast.whole)
+    if most is not None and amount <= most:
+        return None
+    of = f" of {plan.blast.whole:g}" if plan.blast.whole is not None else " of an unknown whole"
+    return End(
+        Outcome.REFUSED,
+        Reason.BLAST_RADIUS,
+        observed=f"{amount:g}{of} {plan.blast.unit}",
+        allowed=f"{limit}" + (f" = {most:g} {plan.blast.unit}" if most is not None else ""),
+        data={"plan": msgspec.to_builtins(plan)},
+    )
+
+
+async def observed_only(case: Case, plan: Plan, looked_up: dict[str, Any]) -> End:
+    """Mode observe: end with the plan that would have run, and what the budget would have said."""
+    shadow: list[str] = []
+    for budget in case.policy.limits.budget:
+        since = type(case.now)(case.now - budget.window)
+        count = await case.tools.store.shadow_count(case.run.policy, since)
+        if count >= budget.count:
+            shadow.append(f"{count} observed, allowed {budget}")
+    return End(
+        Outcome.OBSERVED,
+        Reason.PLANNED_ONLY,
+        observed=f"would run {plan.action} on {plan.target.name}: {flat(plan.before)} → {flat(plan.after)}",
+        allowed="mode observe plans and records",
+        data={
+            "plan": msgspec.to_builtins(plan),
+            "over_budget": shadow,
+            **({"evidence": looked_up} if looked_up else {}),
+        },
+    )

@@ -1,0 +1,101 @@
+"""The guards, one function each. See `pipeline` for their order."""
+
+from __future__ import annotations
+
+from remediator.engine.case import Case
+from remediator.engine.judge import Judgement, together
+from remediator.engine.look import look
+from remediator.engine.ladder import next_remedy
+from remediator.engine.step import End, Step, Wait
+from remediator.model import ControlKind, Mode, Outcome, Reason
+
+_LICENCE = {Mode.OBSERVE: 0, Mode.APPROVE: 1, Mode.ENFORCE: 2}
+
+
+async def policy_still_in_force(case: Case) -> Step | None:
+    """A policy that was deleted, renamed or demoted stops its runs that have not acted yet."""
+    if case.admitted:
+        return None
+    active = case.active.policies.get(case.run.policy)
+    if active is None:
+        return End(
+            Outcome.CANCELLED,
+            Reason.POLICY_REMOVED,
+            observed=f"policy {case.run.policy} is not in the active set {case.active.hash[:12]}",
+            allowed="a policy of that name",
+        )
+    if _LICENCE[active.mode] < _LICENCE[case.run.mode]:
+        return End(
+            Outcome.CANCELLED,
+            Reason.POLICY_DEMOTED,
+            observed=f"mode {active.mode} now",
+            allowed=f"mode {case.run.mode}, as when the run was opened",
+        )
+    return None
+
+
+async def alert_still_firing(case: Case) -> Step | None:
+    """A resolve before the first action cancels; after it, it is evidence only."""
+    if case.admitted or case.by_hand or any(episode.firing for episode in case.episodes):
+        return None
+    return End(
+        Outcome.CANCELLED,
+        Reason.ALERT_RESOLVED,
+        observed=f"alert is {case.episode.alert.status}",
+        allowed="firing",
+    )
+
+
+async def not_paused(case: Case) -> Step | None:
+    """A pause of the daemon, of this policy or of this target. Observing goes on."""
+    if case.run.mode is Mode.OBSERVE:
+        return None
+    scopes = {"", f"policy:{case.run.policy}", f"target:{case.run.target}", f"target:{case.run.target_key}"}
+    for control in await case.tools.store.controls():
+        if control.kind is ControlKind.PAUSE and control.scope in scopes:
+            what = control.scope or "the daemon"
+            return Wait(
+                Reason.PAUSED,
+                observed=f"{what} is paused by {control.actor}: {control.reason}",
+                allowed="not paused",
+            )
+    return None
+
+
+async def not_quarantined(case: Case) -> Step | None:
+    """A target on which a call's outcome is unknown is left to people."""
+    names = {f"target:{case.run.target}", f"target:{case.run.target_key}"}
+    for control in await case.tools.store.controls():
+        if control.kind is ControlKind.QUARANTINE and control.scope in names:
+            return End(
+                Outcome.REFUSED,
+                Reason.QUARANTINED,
+                observed=f"{control.scope} is quarantined: {control.reason}",
+                allowed="a target that is not; a person clears it",
+            )
+    return None
+
+
+async def conditions_hold(case: Case) -> Step | None:
+    """The policy's live checks (`when:`), right before each remedy."""
+    if case.done_here or not case.policy.when:
+        return None
+    return not_yet(together(await look(case, case.policy.when)))
+
+
+async def remedy_condition_holds(case: Case) -> Step | None:
+    """The remedy's own `when:`. One that is false means that this rung is not taken."""
+    if case.done_here or case.progress.step or not case.remedy.when:
+        return None
+    judgement = together(await look(case, case.remedy.when))
+    if judgement.holds is not False:
+        return not_yet(judgement)
+    return next_remedy(case, f"its condition is false: {judgement.observed}, wanted {judgement.allowed}")
+
+
+def not_yet(judgement: Judgement) -> Wait | None:
+    """The wait that a condition asks for, or None where it holds."""
+    if judgement.holds is True:
+        return None
+    reason = Reason.CHECK_FALSE if judgement.holds is False else Reason.CHECK_UNANSWERED
+    return Wait(reason, judgement.observed, judgement.allowed)

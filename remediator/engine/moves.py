@@ -1,0 +1,120 @@
+"""Turns a step into the one transaction that writes it. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from remediator import metrics
+from remediator.contracts import Move
+from remediator.engine.case import Case
+from remediator.engine.escalation import messages
+from remediator.engine.ladder import failed
+from remediator.engine.step import NO_EXTRA, End, Extra, Fail, Later, Step, Wait
+from remediator.model import (
+    SECOND,
+    AuditEvent,
+    Instant,
+    Millis,
+    Origin,
+    Outcome,
+    Reason,
+    State,
+    span,
+)
+
+_LONGEST_RETRY = Millis(15 * SECOND)
+
+
+def backoff(attempts: int) -> Millis:
+    """How long to wait before the next try: 1s, 2s, 4s … at most 15s."""
+    return Millis(min(_LONGEST_RETRY, SECOND << min(attempts, 5)))
+
+
+def patient(case: Case, wait: Wait) -> Step:
+    """The wait itself, or what becomes of a run whose patience (`give_up`) has run out."""
+    since = case.progress.waiting_since
+    give_up = case.policy.give_up
+    if since is None or case.now - since < give_up:
+        return wait
+    observed = f"{wait.reason} for {span(case.now - since)}: {wait.observed}"
+    allowed = f"{wait.allowed}, within give_up {span(give_up)}"
+    if case.run.state is State.REVERTING:
+        return End(
+            Outcome.ESCALATED, Reason.GAVE_UP, observed, allowed, note="could not go back", extra=_undone(case)
+        )
+    if case.progress.applied:
+        return failed(case, Fail(Reason.GAVE_UP, observed, allowed, note="waited too long"))
+    return End(Outcome.REFUSED, Reason.GAVE_UP, observed, allowed, events=wait.events, extra=wait.extra)
+
+
+def _undone(case: Case) -> Extra:
+    if case.run.origin is Origin.LEASE and case.progress.effect is not None:
+        return Extra(effect_done=(case.progress.effect, "escalated: could not be returned"))
+    return NO_EXTRA
+
+
+def later(case: Case, step: Later, events: tuple[AuditEvent, ...], extra: Extra) -> Move:
+    """A timer."""
+    return Move(
+        state=step.state,
+        next_at=step.next_at,
+        progress=step.progress,
+        reason=step.reason,
+        observed=step.observed,
+        allowed=step.allowed,
+        events=(*events, *step.events),
+        **_fields(extra + step.extra),
+    )
+
+
+def waiting(case: Case, step: Wait, events: tuple[AuditEvent, ...], extra: Extra) -> Move:
+    """A wait, told once: again only when its reason changes."""
+    since = case.progress.waiting_since or case.now
+    state = State.GUARD if case.run.state is State.ACTING else case.run.state
+    deadline = Instant(since + case.policy.give_up)
+    retry = step.until or Instant(case.now + backoff(case.progress.attempts))
+    told = case.run.reason is step.reason and case.run.state is state
+    all_events = (*events, *step.events)
+    if not told:
+        all_events = (*all_events, case.event("run.waiting", step.reason, step.observed, step.allowed))
+        metrics.WAITS.labels(step.reason).inc()
+    return Move(
+        state=state,
+        next_at=Instant(min(retry, max(deadline, case.now + SECOND))),
+        progress=msgspec.structs.replace(
+            case.progress, waiting_since=since, attempts=case.progress.attempts + 1
+        ),
+        reason=step.reason,
+        observed=step.observed,
+        allowed=step.allowed,
+        events=all_events,
+        **_fields(extra + step.extra),
+    )
+
+
+def ended(case: Case, step: End, events: tuple[AuditEvent, ...], extra: Extra) -> Move:
+    """The outcome, its audit event, and the call to a person where the policy wants one."""
+    data = {**step.data, **({"note": step.note} if step.note else {})}
+    last = case.event(f"run.{step.outcome}", step.reason, step.observed, step.allowed, **data)
+    return Move(
+        state=case.run.state,
+        next_at=None,
+        progress=case.progress,
+        outcome=step.outcome,
+        reason=step.reason,
+        observed=step.observed,
+        allowed=step.allowed,
+        events=(*events, *step.events, last),
+        messages=messages(case, step),
+        **_fields(extra + step.extra),
+    )
+
+
+def _fields(extra: Extra) -> dict[str, object]:
+    return {
+        "intents": extra.intents,
+        "effects": extra.effects,
+        "effect_done": extra.effect_done,
+        "effect_extend": extra.effect_extend,
+        "controls": extra.controls,
+    }

@@ -1,0 +1,153 @@
+"""The policy set in force: loaded from the store, proposed from the directory, whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from remediator import metrics
+from remediator.contracts import Catalogue, Opening, Revision, Store
+from remediator.engine.openings import openings
+from remediator.errors import ConfigurationError
+from remediator.model import Alert, AuditEvent, Instant
+from remediator.policy.load import read_dir
+from remediator.policy.set import PolicySet
+
+log = structlog.get_logger()
+
+Compile = Callable[[Mapping[str, str]], PolicySet]
+_KEPT = 16
+"""Compiled former revisions kept for runs that started with them."""
+
+
+class Policies:
+    """Holds the active set and the sets of runs that are still open.
+
+    Args:
+        compile: texts → set; raises ConfigurationError with every fault.
+        directory: where new sets come from; None means that only the store's is used.
+    """
+
+    def __init__(self, store: Store, catalogue: Catalogue, compile: Compile, directory: Path | None) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._compile = compile
+        self._directory = directory
+        self._sets: dict[str, PolicySet] = {}
+        self._seen: dict[str, str] | None = None
+        self.current: PolicySet | None = None
+        self.fault = ""
+
+    @property
+    def hash(self) -> str:
+        return self.current.hash if self.current is not None else ""
+
+    def match(self, alert: Alert, now: Instant) -> Sequence[Opening]:
+        """The runs that a new alert opens under the active set."""
+        if self.current is None:
+            return ()
+        return openings(self.current, self._catalogue, alert, now)
+
+    async def start(self) -> None:
+        """Load the store's active set, and propose the directory's if it differs.
+
+        Raises:
+            ConfigurationError: neither can be used.
+        """
+        try:
+            await self._follow()
+        except ConfigurationError as error:
+            self._failed(str(error))
+        await self.reload()
+        if self.current is None:
+            raise ConfigurationError(
+                self.fault or f"no policies: {self._directory} holds none and the store knows none"
+            )
+
+    async def reload(self) -> bool:
+        """Take up what changed, in the store or in the directory; returns whether anything did.
+
+        A set with a fault changes nothing: the old one stays, `fault` says why, and the audit log
+        and the metrics show it.
+        """
+        before = self.hash
+        try:
+            await self._follow()
+            if self._directory is not None:
+                await self._propose(await asyncio.to_thread(read_dir, self._directory))
+        except ConfigurationError as error:
+            self._failed(str(error))
+        return self.hash != before
+
+    async def revision(self, hash: str) -> PolicySet:
+        """A set by its hash, compiled from the store's text.
+
+        Raises:
+            ConfigurationError: its text no longer compiles (a connection was removed, say).
+        """
+        if self.current is not None and self.current.hash == hash:
+            return self.current
+        found = self._sets.get(hash)
+        if found is None:
+            stored = await self._store.revision(hash)
+            found = await asyncio.to_thread(self._compile, stored.files)
+            self._sets[hash] = found
+            while len(self._sets) > _KEPT:
+                del self._sets[next(iter(self._sets))]
+        return found
+
+    async def _follow(self) -> None:
+        """Use what the store says is active: another replica may have changed it."""
+        active = await self._store.active_revision()
+        if active is None or active == self.hash:
+            return
+        self._use(await self.revision(active))
+
+    async def _propose(self, files: dict[str, str]) -> None:
+        if files == self._seen:
+            return  # only a change of the directory is a proposal
+        try:
+            proposed = await asyncio.to_thread(self._compile, files)
+        except ConfigurationError as error:
+            if self._seen != files:
+                event = AuditEvent(kind="policy.rejected", observed=str(error)[:4000], allowed="no fault")
+                await self._store.record((event,))
+            self._seen = files
+            raise
+        self._seen = files
+        self.fault = ""
+        metrics.POLICIES_REJECTED.set(0)
+        if proposed.hash == self.hash:
+            return
+        event = AuditEvent(
+            kind="policy.loaded",
+            observed=proposed.hash,
+            data={
+                "policies": len(proposed.policies),
+                "before": self.hash,
+                "git": proposed.git,
+                "warnings": list(proposed.warnings),
+            },
+        )
+        revision = Revision(hash=proposed.hash, files=dict(proposed.files), git=proposed.git)
+        await self._store.propose(revision, (event,))
+        self._use(proposed)
+
+    def _use(self, policies: PolicySet) -> None:
+        if self.current is not None:
+            self._sets[self.current.hash] = self.current
+        self.current = policies
+        metrics.POLICIES.set(len(policies.policies))
+        metrics.POLICIES_LOADED_TIMESTAMP_SECONDS.set_to_current_time()
+        for warning in policies.warnings:
+            log.warning("policy.warning", warning=warning)
+        log.info("policies.loaded", hash=policies.hash, policies=len(policies.policies))
+
+    def _failed(self, fault: str) -> None:
+        if fault != self.fault:
+            log.error("policies.rejected", fault=fault)
+        self.fault = fault
+        metrics.POLICIES_REJECTED.set(1)

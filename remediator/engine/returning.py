@@ -1,0 +1,104 @@
+"""The end of a lease (`expires:`): the prior value goes back, unless it is still needed or a
+person has changed it since."""
+
+from __future__ import annotations
+
+import msgspec
+
+from remediator.contracts import Nothing
+from remediator.engine.case import Case
+from remediator.engine.execute import pure
+from remediator.engine.step import Admit, End, Extra, Step, Wait
+from remediator.errors import ActionError, Refused
+from remediator.model import HOUR, Effect, Instant, IntentKind, Millis, Outcome, Plan, Reason, span
+
+
+async def returning(case: Case) -> Step:
+    """Return, extend once while the alert still fires, or leave it to a person."""
+    effect = await _effect(case)
+    if effect.returned_at is not None:
+        return End(Outcome.NOTHING_TO_DO, Reason.LEASE_EXPIRED, "the lease is closed", "an open lease")
+    if any(episode.firing for episode in case.episodes):
+        return still_firing(case, effect)
+    action = case.action(effect.plan.action)
+    params = action.params.model_validate(effect.plan.params)
+    borrowed = msgspec.structs.replace(
+        effect.plan,
+        before={**effect.plan.before, effect.field: effect.prior},
+        after={**effect.plan.after, effect.field: effect.current},
+    )
+    try:
+        observed = await case.tools.execute.observe(action, params, case.now, case.episode)
+        plan: Plan | Nothing = pure(action.name, lambda: action.undo(observed, borrowed))
+    except Refused as error:
+        return End(
+            Outcome.NOTHING_TO_DO,
+            error.reason,
+            observed=str(error),
+            allowed=f"{effect.field} = {effect.current}, as the lease left it",
+            note="left alone",
+            extra=Extra(effect_done=(effect.id, str(error.reason))),
+        )
+    except ActionError as error:
+        return Wait(Reason.CHECK_UNANSWERED, str(error), f"{action.name} can observe its target")
+    if isinstance(plan, Nothing):
+        return End(
+            Outcome.NOTHING_TO_DO,
+            Reason.NOTHING_TO_DO,
+            observed=plan.why,
+            allowed="something to return",
+            extra=Extra(effect_done=(effect.id, "nothing to return")),
+        )
+    progress = msgspec.structs.replace(case.progress, number=case.progress.number + 1)
+    return Admit(
+        plan, IntentKind.RETURN, counted=True, progress=progress, purpose=f"return:{effect.id}"
+    )
+
+
+def still_firing(case: Case, effect: Effect) -> End:
+    """Extended once; after that a person decides."""
+    length = extension(case, effect)
+    observed = "the alert still fires"
+    if effect.extended:
+        return End(
+            Outcome.ESCALATED,
+            Reason.LEASE_STILL_NEEDED,
+            observed=f"{observed} after one extension of {span(length)}",
+            allowed="resolved before the lease ends",
+            note=f"{effect.field} of {effect.target.name} stays {effect.current}, was {effect.prior}",
+            extra=Extra(effect_done=(effect.id, "left to a person")),
+        )
+    return End(
+        Outcome.NOTHING_TO_DO,
+        Reason.LEASE_EXTENDED,
+        observed=observed,
+        allowed=f"extended once by {span(length)}",
+        extra=Extra(effect_extend=(effect.id, Instant(case.now + length))),
+    )
+
+
+def extension(case: Case, effect: Effect) -> Millis:
+    """As long as the lease was; an hour if the policy no longer says."""
+    for remedy in case.policy.remedies:
+        if remedy.expires is not None and any(use.action == effect.plan.action for use in remedy.actions):
+            return remedy.expires
+    return HOUR
+
+
+def returned(case: Case) -> End:
+    """The prior value is back."""
+    done = Extra(effect_done=(case.progress.effect, "returned")) if case.progress.effect else Extra()
+    return End(
+        Outcome.REVERTED,
+        Reason.LEASE_EXPIRED,
+        observed="the prior value is back",
+        allowed="a lease ends",
+        extra=done,
+    )
+
+
+async def _effect(case: Case) -> Effect:
+    number = case.progress.effect
+    if number is None:
+        raise Refused(Reason.INVALID_PARAMETER, f"run {case.run.id} returns no lease: a fault in its row")
+    return await case.tools.store.effect(number)

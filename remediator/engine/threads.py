@@ -1,0 +1,71 @@
+"""Runs a synchronous call in a thread, with a deadline that holds even if the call hangs.
+
+A hung thread cannot be killed. It keeps its place among `most`, so that a provider that hangs
+for ever cannot eat the process; its late answer is handed to whoever asked to be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from remediator.errors import Temporary
+
+T = TypeVar("T")
+Late = Callable[[object | None, BaseException | None], None]
+
+
+class Threads:
+    """One thread a call: cheap beside any network call, and none is ever shared with a hung one.
+
+    Args:
+        most: how many calls may be under way, hung ones included.
+    """
+
+    def __init__(self, most: int = 64) -> None:
+        self._free = threading.BoundedSemaphore(most)
+        self._most = most
+
+    async def call(self, work: Callable[[], T], timeout: float, late: Late | None = None) -> T:
+        """Run `work` and return its value.
+
+        Args:
+            timeout: seconds to wait for it.
+            late: called in the event loop with (value, error) if it ends after the timeout.
+
+        Raises:
+            TimeoutError: it has not ended; it may still.
+            Temporary: too many calls hang already; this one was not started.
+        """
+        if not self._free.acquire(blocking=False):
+            raise Temporary(
+                f"{self._most} calls are under way or hang: not started; see the log for which do not answer"
+            )
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def deliver(value: T | None, error: BaseException | None) -> None:
+            if done.cancelled():
+                if late is not None:
+                    late(value, error)
+            elif error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(value)  # type: ignore[arg-type]
+
+        def run() -> None:
+            value: T | None = None
+            error: BaseException | None = None
+            try:
+                value = work()
+            except BaseException as raised:  # noqa: BLE001 - carried to the caller, who interprets it
+                error = raised
+            finally:
+                self._free.release()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(deliver, value, error)
+
+        threading.Thread(target=run, daemon=True, name="call").start()
+        return await asyncio.wait_for(done, timeout)

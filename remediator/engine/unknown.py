@@ -1,0 +1,82 @@
+"""UNKNOWN: a call whose outcome is not certain. Once it can no longer land late, look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from remediator.contracts import Action
+from remediator.engine.acting import applied
+from remediator.engine.case import Case
+from remediator.engine.execute import pure
+from remediator.engine.step import End, Extra, Go, Later, Reissue, Step, Wait
+from remediator.errors import ActionError, Refused
+from remediator.model import Control, ControlKind, Intent, IntentOutcome, Landed, Outcome, Reason, State
+
+
+async def unknown(case: Case) -> Step:
+    """Applied: carry on. Provably not, and the provider deduplicates: call again with the same
+    token. Anything else: quarantine the target and call a person."""
+    intent = case.pending
+    if intent is None:
+        return Go(State.GUARD, case.progress)
+    action = case.action(intent.plan.action)
+    params = action.params.model_validate(intent.plan.params)
+    try:
+        observed = await case.tools.execute.observe(action, params, case.now, case.episode)
+        landed = pure(action.name, lambda: action.landed(observed, intent.plan))
+    except Refused as error:
+        return quarantine(case, intent, str(error))
+    except ActionError as error:
+        if given_up(case):
+            return quarantine(case, intent, f"it could not be observed: {error}")
+        return Wait(Reason.ACTION_UNKNOWN, f"not observed: {error}", "an observation that decides")
+    if landed is Landed.APPLIED:
+        event = case.event("action.reconciled", observed="it was applied", number=intent.number)
+        step = applied(case, intent, {"reconciled": True}, case.now)
+        return Later(step.state, step.next_at, step.progress, (event, *step.events), extra=step.extra)
+    if landed is Landed.NOT_APPLIED and may_reissue(action, intent, case):
+        event = case.event(
+            "action.reconciled",
+            observed="it was not applied; the provider deduplicates: issued again with its token",
+            number=intent.number,
+        )
+        return Reissue(intent, (event,))
+    return quarantine(
+        case, intent, "observation shows " + ("no effect" if landed is Landed.NOT_APPLIED else "neither")
+    )
+
+
+def may_reissue(action: Action[Any], intent: Intent, case: Case) -> bool:
+    """Only where a second call cannot act twice: a token still valid, or a conditional call."""
+    idempotency = action.idempotency
+    if not idempotency.reissuable:
+        return False
+    return idempotency.kind == "conditional" or case.now - intent.created_at < idempotency.valid
+
+
+def given_up(case: Case) -> bool:
+    since = case.progress.waiting_since
+    return since is not None and case.now - since >= case.policy.give_up
+
+
+def quarantine(case: Case, intent: Intent, seen: str) -> End:
+    """Leave the target, and its lock, to a person."""
+    target = intent.plan.target
+    control = Control(
+        kind=ControlKind.QUARANTINE,
+        scope=f"target:{target.key}",
+        reason=f"run {case.run.id}: outcome of {intent.plan.action} unknown: {seen}",
+        actor="daemon",
+        since=case.now,
+        data={"run": case.run.id, "number": intent.number, "target": target.name},
+    )
+    return End(
+        Outcome.ESCALATED,
+        Reason.ACTION_UNKNOWN,
+        observed=seen,
+        allowed="a certain outcome",
+        note=f"{target.name} is quarantined until a person clears it",
+        events=(case.event("target.quarantined", Reason.ACTION_UNKNOWN, seen, number=intent.number),),
+        extra=Extra(controls=(control,), intents=()),
+        data={"outcome": str(IntentOutcome.UNKNOWN)},
+    )

@@ -1,0 +1,157 @@
+"""The worker: claims runs that are due and advances each, side by side.
+
+One advance never blocks another. Nothing is kept between advances: what must last is in the row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import structlog
+
+from remediator.contracts import Store
+from remediator.engine.advance import advance, fault
+from remediator.engine.case import Case, Tools
+from remediator.engine.policies import Policies
+from remediator.errors import ConfigurationError, LeaseLost, StoreUnavailable
+from remediator.model import Run
+
+log = structlog.get_logger()
+
+_IDLE = 5.0
+"""Seconds between looks when nothing is due: a safety net, for every wake-up has its own hint."""
+
+
+class Worker:
+    """Runs until stopped.
+
+    Args:
+        name: this process among the replicas.
+        most: runs advanced side by side.
+    """
+
+    def __init__(self, name: str, tools: Tools, policies: Policies, most: int = 32) -> None:
+        self._name = name
+        self._tools = tools
+        self._policies = policies
+        self._most = most
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._busy: set[asyncio.Task[None]] = set()
+
+    @property
+    def _store(self) -> Store:
+        return self._tools.store
+
+    def wake(self) -> None:
+        """Something may be due now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claim and advance until `stop`."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                claimed = await self.step()
+                pause = 0.0 if claimed else await self._until_due()
+            except StoreUnavailable as error:
+                log.warning("store.unavailable", error=str(error))
+                pause = 1.0
+            if pause and not self._stopping:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), pause)
+
+    async def stop(self, patience: float) -> None:
+        """Claim no more; let what is under way finish for `patience` seconds, then let go of it.
+
+        What is let go of is a row like any other: the next process takes it from there.
+        """
+        self._stopping = True
+        self.wake()
+        if self._busy:
+            _, left = await asyncio.wait(self._busy, timeout=patience)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def step(self) -> int:
+        """Claim what there is room for and start advancing it; returns how many."""
+        room = self._most - len(self._busy)
+        if room <= 0:
+            await asyncio.wait(self._busy, return_when=asyncio.FIRST_COMPLETED)
+            return 1
+        if self._policies.current is None:
+            return 0  # a process that cannot load the active policies claims nothing
+        runs = await self._store.claim(self._name, room)
+        for run in runs:
+            task = asyncio.create_task(self.advance(run), name=f"run-{run.id}")
+            self._busy.add(task)
+            task.add_done_callback(self._done)
+        return len(runs)
+
+    async def drain(self) -> None:
+        """Advance until nothing is due: for driven clocks."""
+        while await self.step() or self._busy:
+            if self._busy:
+                await asyncio.wait(set(self._busy))
+
+    async def advance(self, run: Run) -> None:
+        """Advance one claimed run; the worker's edge, where no fault may escape."""
+        with structlog.contextvars.bound_contextvars(
+            run=run.id, alert=run.alert, policy=run.policy, target=run.target
+        ):
+            case: Case | None = None
+            try:
+                case = await self._case(run)
+                await advance(case)
+            except LeaseLost:
+                log.warning("lease.lost", run=run.id)
+            except StoreUnavailable as error:
+                log.warning("store.unavailable", run=run.id, error=str(error))
+                await self._let_go(run)
+            except Exception as error:
+                log.exception("engine.fault", run=run.id)
+                await self._after_fault(run, case, error)
+
+    async def _case(self, run: Run) -> Case:
+        active = self._policies.current
+        if active is None:
+            raise ConfigurationError("no policies are loaded")
+        policies = await self._policies.revision(run.policy_revision)
+        now = await self._store.now()
+        return Case(
+            run=run,
+            policy=policies.policies[run.policy],
+            active=active,
+            episodes=tuple(await self._store.episodes(run.id)),
+            intents=tuple(await self._store.intents(run.id)) if run.progress.number else (),
+            now=now,
+            tools=self._tools,
+        )
+
+    async def _after_fault(self, run: Run, case: Case | None, error: Exception) -> None:
+        try:
+            if case is None:
+                await asyncio.sleep(1)  # its policy or its alert cannot be read: do not spin on it
+                await self._store.release([run])
+            else:
+                latest = await self._store.run(run.id)
+                await self._store.move(run, fault(case.at(latest.state, latest.progress), error))
+        except (LeaseLost, StoreUnavailable) as second:
+            log.warning("engine.fault_not_written", run=run.id, error=str(second))
+
+    async def _let_go(self, run: Run) -> None:
+        with contextlib.suppress(StoreUnavailable, LeaseLost):
+            await asyncio.sleep(1)
+            await self._store.release([run])
+
+    async def _until_due(self) -> float:
+        due = await self._store.next_due()
+        if due is None:
+            return _IDLE
+        return min(_IDLE, max(0.001, (due - await self._store.now()) / 1000))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._busy.discard(task)
+        self._wake.set()
