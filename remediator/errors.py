@@ -10,6 +10,7 @@
     │   └── Conflict            the row is not in a state that allows the change
     ├── AuthenticationError     the caller is not who it claims to be
     ├── PayloadError            a webhook body that cannot be read
+    ├── NotificationError       a notifier did not take a message: it is tried again, nothing waits for it
     └── ActionError             what an action or a check may raise; `engine.execute` alone interprets it
         ├── Temporary           provably not applied: may be tried again
         ├── Permanent           provably not applied, and trying again will not help
@@ -94,6 +95,10 @@ class PayloadError(RemediatorError):
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
         self.field = field
+
+
+class NotificationError(RemediatorError):
+    """A notifier did not take a message. The text never carries the notifier's address."""
 
 
 class ActionError(RemediatorError):
