@@ -1,0 +1,293 @@
+"""The policies that are in force together: compiled from texts, asked by alert."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from remediator.errors import ConfigurationError, PolicyError
+from remediator.model import Alert, Mode
+from remediator.policy import source
+from remediator.policy.cache import Cache, key
+from remediator.policy.document import Path
+from remediator.policy.escalation import LOG, Escalation
+from remediator.policy.faults import PolicyErrors, did_you_mean, shorten
+from remediator.policy.index import Index
+from remediator.policy.limits import GlobalLimits
+from remediator.policy.matcher import Matcher
+from remediator.policy.schema import Policy
+from remediator.policy.source import ESCALATION, LIMITS, WINDOWS
+from remediator.policy.uses import Fault, Uses
+from remediator.policy.vocabulary import Vocabulary
+from remediator.policy.window import Window
+
+__all__ = ["MatchResult", "PolicySet", "compile_set", "content_hash"]
+
+T = TypeVar("T")
+
+MANY_RESIDUAL = 100
+
+
+@dataclass(frozen=True, slots=True)
+class MatchResult:
+    """Why a policy does or does not match an alert.
+
+    Args:
+        matched: whether it does.
+        matcher: the first condition that does not hold (`from`, or a matcher); "" when matched.
+        observed: what the alert has there.
+        allowed: what would have matched.
+    """
+
+    matched: bool
+    matcher: str = ""
+    observed: str = ""
+    allowed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """A compiled set of policies. Frozen; a changed directory makes a new one.
+
+    Args:
+        hash: of the files' names and texts.
+        git: the git revision they came from, "" where unknown.
+        files: the texts it was compiled from, by name.
+        policies: by name, in sorted order.
+        windows: by name.
+        warnings: what was accepted, and yet a person should know.
+    """
+
+    hash: str
+    git: str
+    files: Mapping[str, str]
+    policies: Mapping[str, Policy]
+    limits: GlobalLimits
+    windows: Mapping[str, Window]
+    escalation: Escalation
+    warnings: tuple[str, ...]
+    _matchers: Mapping[str, tuple[Matcher, ...]] = field(repr=False)
+    _index: Index[Policy] = field(repr=False)
+
+    def match(self, alert: Alert) -> tuple[Policy, ...]:
+        """The policies that an alert triggers, by name."""
+        return tuple(policy for policy in self._index.find(alert.labels) if _listens(policy, alert.sender))
+
+    def explain(self, policy_name: str, alert: Alert) -> MatchResult:
+        """Why one policy does or does not match.
+
+        Raises:
+            ConfigurationError: there is no such policy in this set.
+        """
+        policy = self.policies.get(policy_name)
+        if policy is None:
+            raise ConfigurationError(
+                f"no policy is named {shorten(policy_name)!r}{did_you_mean(policy_name, self.policies)}"
+            )
+        if not _listens(policy, alert.sender):
+            return MatchResult(False, "from", alert.sender, ", ".join(policy.from_))
+        for matcher in self._matchers[policy_name]:
+            if not matcher.matches(alert.labels):
+                observed = f'{matcher.name}="{shorten(alert.labels[matcher.name])}"'
+                if matcher.name not in alert.labels:
+                    observed = f"{matcher.name} is absent"
+                return MatchResult(False, str(matcher), observed, str(matcher))
+        return MatchResult(True)
+
+
+def _listens(policy: Policy, sender: str) -> bool:
+    return sender in policy.from_ or (not policy.from_ and policy.mode is Mode.OBSERVE)
+
+
+def content_hash(files: Mapping[str, str]) -> str:
+    """The hash of a set of files: names and texts, in whatever order."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        for part in (name, files[name]):
+            raw = part.encode("utf-8", "surrogatepass")
+            digest.update(b"%d:" % len(raw) + raw)
+    return digest.hexdigest()
+
+
+def compile_set(
+    files: Mapping[str, str], vocabulary: Vocabulary, *, git: str = "", cache: Cache | None = None
+) -> PolicySet:
+    """Compile texts into a policy set. Pure but for the cache.
+
+    Args:
+        files: texts by path relative to the policies directory, as `load.read_dir` gives them.
+        vocabulary: the names that may be used.
+        git: the git revision of the files, kept with the set.
+        cache: validated forms of files seen before.
+
+    Raises:
+        PolicyErrors: everything that is wrong in any file.
+    """
+    return _Compilation(files, vocabulary, cache).finish(git)
+
+
+class _Compilation:
+    def __init__(self, files: Mapping[str, str], vocabulary: Vocabulary, cache: Cache | None) -> None:
+        self._files = files
+        self._vocabulary = vocabulary
+        self._cache = cache
+        self._uses = Uses(vocabulary)
+        self._errors: list[PolicyError] = []
+        self._policies: dict[str, Policy] = {}
+        self._matchers: dict[str, tuple[Matcher, ...]] = {}
+        self._origin: dict[str, str] = {}
+
+    def finish(self, git: str) -> PolicySet:
+        limits = self._limits()
+        windows = self._windows()
+        escalation = self._escalation()
+        self._read_policies()
+        self._cross_check(windows, escalation)
+        if self._errors:
+            raise PolicyErrors(self._errors)
+        names = sorted(self._policies)
+        policies = {name: self._policies[name] for name in names}
+        index = Index((policies[name], self._matchers[name]) for name in names)
+        return PolicySet(
+            hash=content_hash(self._files),
+            git=git,
+            files=MappingProxyType(dict(self._files)),
+            policies=MappingProxyType(policies),
+            limits=limits,
+            windows=MappingProxyType(windows),
+            escalation=escalation,
+            warnings=tuple(_warnings(limits, index)),
+            _matchers=self._matchers,
+            _index=index,
+        )
+
+    def _limits(self) -> GlobalLimits:
+        found = self._special(LIMITS)
+        return found.limits() if found is not None else GlobalLimits()
+
+    def _windows(self) -> dict[str, Window]:
+        found = self._special(WINDOWS)
+        windows: dict[str, Window] = {}
+        for number, window in enumerate(found.windows if found is not None else ()):
+            if window.name in windows:
+                self._report(
+                    WINDOWS, [Fault(("windows", number, "name"), f"two windows are named {window.name!r}")]
+                )
+            windows[window.name] = window
+            self._report(WINDOWS, source.refuse_until_enforced_window(window, ("windows", number)))
+            self._report(WINDOWS, self._notifiers(window.notify, ("windows", number, "notify")))
+        return windows
+
+    def _escalation(self) -> Escalation:
+        found: Escalation | None = self._special(ESCALATION)
+        if found is None:
+            return Escalation()
+        for chain, steps in found.chains.items():
+            for number, step in enumerate(steps):
+                self._report(ESCALATION, self._notifiers(step.notify, ("chains", chain, number, "notify")))
+        return found
+
+    def _notifiers(self, names: tuple[str, ...], path: Path) -> list[Fault]:
+        known = self._vocabulary.notifiers | {LOG}
+        return [
+            Fault(
+                (*path, number),
+                f"no notifier is named {shorten(name)!r} in the settings{did_you_mean(name, known)}",
+            )
+            for number, name in enumerate(names)
+            if name not in known
+        ]
+
+    def _special(self, name: str) -> Any:
+        if name not in self._files:
+            return None
+        return self._collect(partial(source.special, name, self._files[name]))
+
+    def _read_policies(self) -> None:
+        digest = self._vocabulary.digest() if self._cache is not None else ""
+        before = self._cache.load(digest) if self._cache is not None else {}
+        after: dict[str, dict[str, Any]] = {}
+        missed = False
+        for file in sorted(self._files):
+            if file in source.SPECIAL:
+                continue
+            text = self._files[file]
+            form_key = key(text) if self._cache is not None else ""
+            policy = source.restore(before[form_key]) if form_key in before else None
+            if policy is None:
+                missed = True
+                policy = self._collect(partial(source.policy, file, text, self._uses))
+            if policy is None:
+                continue
+            if self._cache is not None:
+                after[form_key] = before.get(form_key) or source.form(policy)
+            self._add(file, policy)
+        if self._cache is not None and (missed or len(after) != len(before)):
+            self._cache.save(digest, after)
+
+    def _add(self, file: str, policy: Policy) -> None:
+        if (other := self._origin.get(policy.name)) is not None:
+            self._report(file, [Fault(("name",), f"the policy {policy.name!r} stands in {other} too")])
+            return
+        self._origin[policy.name] = file
+        self._policies[policy.name] = policy
+        self._matchers[policy.name] = source.matchers(policy)
+
+    def _cross_check(self, windows: Mapping[str, Window], escalation: Escalation) -> None:
+        senders, chains = self._vocabulary.senders, escalation.chains
+        for name, policy in self._policies.items():
+            faults: list[Fault] = []
+            stem = self._origin[name].rpartition("/")[2].removesuffix(".yaml")
+            if stem != name:
+                faults.append(
+                    Fault(
+                        ("name",), f"the policy is named {name!r} and its file {stem!r}; make them the same"
+                    )
+                )
+            for number, sender in enumerate(policy.from_):
+                if sender not in senders:
+                    faults.append(
+                        Fault(("from", number), _unknown("sender", sender, senders, "the settings"))
+                    )
+            if policy.escalate is not None and policy.escalate not in chains:
+                faults.append(Fault(("escalate",), _unknown("chain", policy.escalate, chains, ESCALATION)))
+            for number, window in enumerate(policy.only_during):
+                if window not in windows:
+                    faults.append(
+                        Fault(("only_during", number), _unknown("window", window, windows, WINDOWS))
+                    )
+            faults.extend(source.refuse_until_enforced(policy))
+            self._report(self._origin[name], faults)
+
+    def _collect(self, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except PolicyErrors as errors:
+            self._errors.extend(errors.errors)
+            return None
+
+    def _report(self, file: str, faults: list[Fault]) -> None:
+        if faults:
+            self._errors.extend(source.placed(file, self._files[file], faults))
+
+
+def _unknown(kind: str, name: str, known: Mapping[str, object] | frozenset[str], where: str) -> str:
+    return f"no {kind} is named {shorten(name)!r} in {where}{did_you_mean(name, known)}"
+
+
+def _warnings(limits: GlobalLimits, index: Index[Policy]) -> list[str]:
+    found = [
+        f"{LIMITS}: `{name}:` is read and not yet enforced"
+        for name, value in (("storm", limits.storm), ("breaker", limits.breaker))
+        if value is not None
+    ]
+    if index.residual > MANY_RESIDUAL:
+        found.append(
+            f"{index.residual} policies have no matcher with = (or =~ with plain alternatives), "
+            "so each new alert is compared with all of them; add one, for example on alertname"
+        )
+    return found
