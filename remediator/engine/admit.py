@@ -35,7 +35,7 @@ def limits(case: Case, plan: Plan) -> tuple[Limit, ...]:
     found += [Limit(scope="policy", budget=budget, source="limits.budget") for budget in own.budget]
     found += [Limit(scope="target", budget=budget, source="limits.per_target") for budget in own.per_target]
     for entry in bounds.targets:
-        if entry.applies(plan.target.name):
+        if entry.covers(plan.target.name):
             found += [
                 Limit(scope="target", budget=budget, source=f"limits.yaml targets {entry.match}")
                 for budget in entry.budget
@@ -71,7 +71,7 @@ def admission(
         "run.admitted",
         observed=f"{plan.action} on {plan.target.name}: {flat(plan.before)} → {flat(plan.after)}",
         action=plan.action,
-        kind=str(step.kind),
+        intent=str(step.kind),
         number=wanted.number,
         blast={"amount": plan.blast.amount, "whole": plan.blast.whole, "unit": plan.blast.unit},
         note=plan.note,

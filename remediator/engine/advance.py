@@ -27,7 +27,6 @@ from remediator.errors import ActionError, Refused, StoreUnavailable
 from remediator.model import (
     AuditEvent,
     Instant,
-
     IntentKind,
     IntentOutcome,
     Outcome,

@@ -61,15 +61,15 @@ def beyond(case: Case, plan: Plan) -> End | None:
     """
     limit = case.policy.limits.blast_radius
     amount = plan.blast.amount + sum(intent.plan.blast.amount for intent in case.done_here)
-    most = limit.most(plan.blast.whole)
-    if most is not None and amount <= most:
+    total = msgspec.structs.replace(plan.blast, amount=amount)
+    if limit.allows(total):
         return None
-    of = f" of {plan.blast.whole:g}" if plan.blast.whole is not None else " of an unknown whole"
+    of = f"{total.whole:g}" if total.whole is not None else "an unknown whole"
     return End(
         Outcome.REFUSED,
         Reason.BLAST_RADIUS,
-        observed=f"{amount:g}{of} {plan.blast.unit}",
-        allowed=f"{limit}" + (f" = {most:g} {plan.blast.unit}" if most is not None else ""),
+        observed=f"{amount:g} of {of} {total.unit}",
+        allowed=f"limits.blast_radius {limit}",
         data={"plan": msgspec.to_builtins(plan)},
     )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from remediator.engine.case import Case
 from remediator.engine.judge import Judgement, together
-from remediator.engine.look import look
 from remediator.engine.ladder import next_remedy
+from remediator.engine.look import look
 from remediator.engine.step import End, Step, Wait
 from remediator.model import ControlKind, Mode, Outcome, Reason
 

@@ -31,13 +31,14 @@ async def _one(case: Case, use: CheckUse) -> Judgement:
     allowed = f"{use.check} {use.is_}"
     try:
         reading = await case.tools.execute.read(check, params, case.now, case.episode)
+        if use.is_ is None:
+            return Judgement(None, f"{use.check}: nothing to compare with", allowed)
+        now = await case.tools.store.now()  # a slow check must not make its own sample look early
+        return judge(use.check, reading, check.unit, use.is_, check.max_age, now)
     except Refused:
         raise
     except ActionError as error:
         return Judgement(None, f"{use.check}: not answered: {error}", allowed)
-    if use.is_ is None:
-        return Judgement(True, f"{use.check}: {len(reading.samples)} samples", allowed)
-    return judge(use.check, reading, check.unit, use.is_, check.max_age, case.now)
 
 
 async def evidence(case: Case) -> dict[str, Any]:

@@ -39,9 +39,8 @@ def patient(case: Case, wait: Wait) -> Step:
     observed = f"{wait.reason} for {span(case.now - since)}: {wait.observed}"
     allowed = f"{wait.allowed}, within give_up {span(give_up)}"
     if case.run.state is State.REVERTING:
-        return End(
-            Outcome.ESCALATED, Reason.GAVE_UP, observed, allowed, note="could not go back", extra=_undone(case)
-        )
+        note, extra = "could not go back", _undone(case)
+        return End(Outcome.ESCALATED, Reason.GAVE_UP, observed, allowed, note, extra=extra)
     if case.progress.applied:
         return failed(case, Fail(Reason.GAVE_UP, observed, allowed, note="waited too long"))
     return End(Outcome.REFUSED, Reason.GAVE_UP, observed, allowed, events=wait.events, extra=wait.extra)
@@ -55,7 +54,7 @@ def _undone(case: Case) -> Extra:
 
 def later(case: Case, step: Later, events: tuple[AuditEvent, ...], extra: Extra) -> Move:
     """A timer."""
-    return Move(
+    move = Move(
         state=step.state,
         next_at=step.next_at,
         progress=step.progress,
@@ -63,8 +62,8 @@ def later(case: Case, step: Later, events: tuple[AuditEvent, ...], extra: Extra)
         observed=step.observed,
         allowed=step.allowed,
         events=(*events, *step.events),
-        **_fields(extra + step.extra),
     )
+    return written(move, extra + step.extra)
 
 
 def waiting(case: Case, step: Wait, events: tuple[AuditEvent, ...], extra: Extra) -> Move:
@@ -78,7 +77,7 @@ def waiting(case: Case, step: Wait, events: tuple[AuditEvent, ...], extra: Extra
     if not told:
         all_events = (*all_events, case.event("run.waiting", step.reason, step.observed, step.allowed))
         metrics.WAITS.labels(step.reason).inc()
-    return Move(
+    move = Move(
         state=state,
         next_at=Instant(min(retry, max(deadline, case.now + SECOND))),
         progress=msgspec.structs.replace(
@@ -88,15 +87,15 @@ def waiting(case: Case, step: Wait, events: tuple[AuditEvent, ...], extra: Extra
         observed=step.observed,
         allowed=step.allowed,
         events=all_events,
-        **_fields(extra + step.extra),
     )
+    return written(move, extra + step.extra)
 
 
 def ended(case: Case, step: End, events: tuple[AuditEvent, ...], extra: Extra) -> Move:
     """The outcome, its audit event, and the call to a person where the policy wants one."""
     data = {**step.data, **({"note": step.note} if step.note else {})}
     last = case.event(f"run.{step.outcome}", step.reason, step.observed, step.allowed, **data)
-    return Move(
+    move = Move(
         state=case.run.state,
         next_at=None,
         progress=case.progress,
@@ -106,15 +105,17 @@ def ended(case: Case, step: End, events: tuple[AuditEvent, ...], extra: Extra) -
         allowed=step.allowed,
         events=(*events, *step.events, last),
         messages=messages(case, step),
-        **_fields(extra + step.extra),
     )
+    return written(move, extra + step.extra)
 
 
-def _fields(extra: Extra) -> dict[str, object]:
-    return {
-        "intents": extra.intents,
-        "effects": extra.effects,
-        "effect_done": extra.effect_done,
-        "effect_extend": extra.effect_extend,
-        "controls": extra.controls,
-    }
+def written(move: Move, extra: Extra) -> Move:
+    """The move with what else its transaction writes."""
+    return msgspec.structs.replace(
+        move,
+        intents=extra.intents,
+        effects=extra.effects,
+        effect_done=extra.effect_done,
+        effect_extend=extra.effect_extend,
+        controls=extra.controls,
+    )

@@ -16,10 +16,11 @@ async def verify(case: Case) -> Step:
     """Look every `every` until it has been healthy for `stable_for`, or `within` has passed."""
     rules = case.policy.verify
     progress = case.progress
-    if rules is None or progress.verify_from is None or progress.verify_until is None:
+    begin, deadline = progress.verify_from, progress.verify_until
+    if rules is None or begin is None or deadline is None:
         return verifying(case)
-    if case.now < progress.verify_from:
-        return Later(State.VERIFY, progress.verify_from, progress, observed="settling", allowed="verify.after")
+    if case.now < begin:
+        return Later(State.VERIFY, begin, progress, observed="settling", allowed="verify.after")
     judgement = together(await look(case, rules.checks))
     if judgement.verdict is Verdict.HEALED:
         since = progress.stable_since or case.now
@@ -29,8 +30,8 @@ async def verify(case: Case) -> Step:
         progress = msgspec.structs.replace(progress, stable_since=since)
         return Later(State.VERIFY, next_at, progress, observed=judgement.observed, allowed=judgement.allowed)
     progress = msgspec.structs.replace(progress, stable_since=None)
-    if case.now < progress.verify_until:  # type: ignore[operator]
-        next_at = Instant(min(progress.verify_until, case.now + rules.every))  # type: ignore[type-var]
+    if case.now < deadline:
+        next_at = Instant(min(deadline, case.now + rules.every))
         return Later(State.VERIFY, next_at, progress, observed=judgement.observed, allowed=judgement.allowed)
     return not_healed(case, judgement)
 

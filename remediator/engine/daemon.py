@@ -1,0 +1,211 @@
+"""The assembled daemon: what the web server and the command line are given, and its tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+
+from remediator.contracts import Catalogue, Delivery, Parsed, Receiver, Store
+from remediator.engine.explain import Explanation, explain
+from remediator.engine.openings import opening
+from remediator.engine.policies import Policies
+from remediator.engine.upkeep import ClockWatch, Gauges, Reloading, Retention, Sealer, every
+from remediator.engine.worker import Worker
+from remediator.errors import NotFound
+from remediator.model import (
+    Alert,
+    AlertId,
+    AuditEvent,
+    Control,
+    ControlKind,
+    Instant,
+    Origin,
+    Run,
+    RunId,
+    Status,
+)
+from remediator.settings import Settings
+
+log = structlog.get_logger()
+
+MANUAL = "manual"
+"""The sender of runs that a person starts."""
+
+
+@dataclass
+class Daemon:
+    """Everything wired together. `wiring.build` makes one.
+
+    drain: sends the outbox until cancelled. close: lets go of connections, after all else.
+    """
+
+    settings: Settings
+    store: Store
+    receivers: Mapping[str, Receiver]
+    catalogue: Catalogue
+    policies: Policies
+    worker: Worker
+    drain: Callable[[], Awaitable[None]]
+    close: Callable[[], None]
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _started: bool = False
+
+    async def start(self) -> None:
+        """Open the store, load the policies, and begin to work.
+
+        Raises:
+            ConfigurationError: the policies cannot be loaded.
+            StoreError: the store cannot be opened.
+        """
+        await self.store.open()
+        try:
+            await self.policies.start()
+        except BaseException:
+            await self.store.close()
+            raise
+        keep = self.settings.retention.model_dump()
+        turns: tuple[tuple[float, str, Callable[[], Awaitable[None]]], ...] = (
+            (0.5, "seal", Sealer(self.store)),
+            (2.0, "gauges", Gauges(self.store)),
+            (3600.0, "retention", Retention(self.store, keep)),
+            (1.0, "clock", ClockWatch(self.store)),
+            (self.settings.policies.reload / 1000, "policies", Reloading(self.policies)),
+        )
+        self._tasks = [
+            asyncio.create_task(self.worker.run(), name="worker"),
+            asyncio.create_task(_forever(self.drain), name="outbox"),
+            *(asyncio.create_task(every(*turn), name=turn[1]) for turn in turns),
+        ]
+        self._started = True
+
+    async def stop(self) -> None:
+        """Finish what is under way or hand it over, seal, and close."""
+        self._started = False
+        await self.worker.stop(self.settings.engine.shutdown_grace / 1000)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.store.seal()
+        await self.store.close()
+        self.close()
+
+    def wake(self) -> None:
+        """A run may be due now."""
+        self.worker.wake()
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether it takes alerts and acts on them, and if not, why."""
+        if not self._started:
+            return False, "starting or stopping"
+        if self.policies.current is None:
+            return False, f"no policies are loaded: {self.policies.fault}"
+        for task in self._tasks:
+            if task.done():
+                return False, f"its {task.get_name()} task has ended; see the log, and restart it"
+        return True, "ready"
+
+    async def start_run(self, policy: str, labels: Mapping[str, str], reason: str, actor: str) -> Run:
+        """Run a policy by hand, through all the same guards.
+
+        Args:
+            labels: what the alert would have carried.
+
+        Raises:
+            NotFound: no such policy in the active set.
+            StoreUnavailable: it was not started.
+        """
+        active = self.policies.current
+        found = active.policies.get(policy) if active is not None else None
+        if active is None or found is None:
+            known = ", ".join(sorted(active.policies)) if active is not None else "none is loaded"
+            raise NotFound(f"no policy is named {policy!r}; there are: {known}")
+        now = await self.store.now()
+        alert = Alert(
+            sender=MANUAL,
+            fingerprint=secrets.token_hex(8),
+            status=Status.FIRING,
+            labels={"alertname": f"manual:{policy}", "severity": str(found.severity), **labels},
+            annotations={"reason": reason, "actor": actor},
+            starts_at=now,
+        )
+        wanted = opening(active, self.catalogue, found, alert, now, Origin.HAND)
+        receipt = await self.store.accept(
+            Delivery(
+                sender=MANUAL,
+                kind=MANUAL,
+                body=msgspec.json.encode(alert),
+                parsed=Parsed(alerts=((alert, 0),)),
+                revision=active.hash,
+                received_at=now,
+            ),
+            lambda _alert, _now: (wanted,),
+        )
+        (run,) = await self.store.find_runs(alert=receipt.alerts[0])
+        await self.store.record(
+            (
+                AuditEvent(
+                    kind="run.started",
+                    actor=actor,
+                    alert=run.alert,
+                    run=run.id,
+                    policy=policy,
+                    target=run.target,
+                    data={"reason": reason, "labels": dict(labels)},
+                ),
+            )
+        )
+        self.wake()
+        return run
+
+    async def cancel_run(self, id: RunId, reason: str, actor: str) -> Run:
+        """End a run that has not acted.
+
+        Raises:
+            NotFound, Conflict: there is none, or it has ended, or acts.
+        """
+        event = AuditEvent(kind="run.cancelled", actor=actor, run=id, data={"reason": reason})
+        return await self.store.cancel(id, event)
+
+    async def pause(self, scope: str, reason: str, actor: str, until: Instant | None) -> Control:
+        """Stop new actions: of the daemon (""), `policy:NAME` or `target:NAME`."""
+        now = await self.store.now()
+        control = Control(
+            kind=ControlKind.PAUSE, scope=scope, reason=reason, actor=actor, since=now, until=until
+        )
+        data = {"scope": scope, "reason": reason, "until": until}
+        await self.store.set_control(control, AuditEvent(kind="control.paused", actor=actor, data=data))
+        return control
+
+    async def resume(self, scope: str, reason: str, actor: str) -> bool:
+        """Lift a pause; False if there was none."""
+        data = {"scope": scope, "reason": reason}
+        event = AuditEvent(kind="control.resumed", actor=actor, data=data)
+        lifted = await self.store.clear_control(ControlKind.PAUSE, scope, event)
+        self.wake()
+        return lifted
+
+    async def explain(self, id: AlertId, policy: str | None = None) -> Explanation:
+        """Why something did or did not happen about an alert."""
+        return await explain(self.store, self.policies.revision, id, policy=policy)
+
+
+class Manual:
+    """Reads back the alerts of runs that people started. A contracts.Receiver, for the store only."""
+
+    kind = MANUAL
+
+    def parse(self, sender: str, body: bytes, now: Instant) -> Parsed:
+        return Parsed(alerts=((self.alert(sender, body, 0, now), 0),))
+
+    def alert(self, sender: str, body: bytes, position: int, now: Instant) -> Alert:
+        return msgspec.json.decode(body, type=Alert)
+
+
+async def _forever(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
+

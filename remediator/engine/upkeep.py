@@ -1,0 +1,122 @@
+"""What the daemon does beside runs: sealing, retention, its own gauges, and watching the clock.
+
+Each task survives a store that is away: it says so, and tries again at its next turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from remediator import metrics
+from remediator.contracts import Store
+from remediator.engine.policies import Policies
+from remediator.errors import StoreError
+from remediator.model import (
+    SECOND,
+    AuditEvent,
+    Control,
+    ControlKind,
+    Instant,
+    Millis,
+    span,
+)
+
+log = structlog.get_logger()
+
+JUMP = Millis(30 * SECOND)
+"""A wall clock that moved by this much more or less than time did is not to be trusted with budgets."""
+
+
+async def every(seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work` again and again until cancelled."""
+    while True:
+        try:
+            await work()
+        except StoreError as error:
+            log.warning("upkeep.failed", task=name, error=str(error))
+        await asyncio.sleep(seconds)
+
+
+class Sealer:
+    """Seals the audit log; the chain's head also goes to the log and the metrics, as an anchor
+    outside the database."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._head = ""
+
+    async def __call__(self) -> None:
+        head = await self._store.seal()
+        if head != self._head:
+            self._head = head
+            metrics.CHAIN_HEAD.info({"head": head})
+            log.info("audit.sealed", head=head)
+
+
+class Gauges:
+    """Measures the store for /metrics."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def __call__(self) -> None:
+        health = await self._store.health()
+        now = await self._store.now()
+        metrics.OPEN_RUNS.set(health.open_runs)
+        metrics.OLDEST_DUE_SECONDS.set(_age(now, health.oldest_due_at))
+        metrics.OUTBOX_AGE_SECONDS.set(_age(now, health.outbox_oldest_at))
+        metrics.SEAL_LAG_SECONDS.set(_age(now, health.unsealed_oldest_at))
+
+
+class Retention:
+    """Deletes what is older than it need be."""
+
+    def __init__(self, store: Store, keep: Mapping[str, Millis]) -> None:
+        self._store = store
+        self._keep = keep
+
+    async def __call__(self) -> None:
+        deleted = {table: count for table, count in (await self._store.prune(self._keep)).items() if count}
+        if deleted:
+            log.info("store.pruned", **deleted)
+
+
+class ClockWatch:
+    """Pauses the daemon when the wall clock jumps: budgets and cooldowns are counted by it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._last: tuple[Instant, float] | None = None
+
+    async def __call__(self) -> None:
+        wall, steady = await self._store.now(), time.monotonic()
+        before, self._last = self._last, (wall, steady)
+        if before is None:
+            return
+        jump = (wall - before[0]) - round((steady - before[1]) * 1000)
+        if abs(jump) < JUMP:
+            return
+        seen = f"the clock jumped by {'-' if jump < 0 else '+'}{span(abs(jump))}"
+        await self._store.set_control(
+            Control(kind=ControlKind.PAUSE, scope="", reason=seen, actor="daemon", since=wall),
+            AuditEvent(kind="control.paused", observed=seen, allowed=f"at most {span(JUMP)}"),
+        )
+        log.error("clock.jumped", observed=seen, do="check the clock, then: remediator resume")
+
+
+class Reloading:
+    """Takes up changed policies."""
+
+    def __init__(self, policies: Policies) -> None:
+        self._policies = policies
+
+    async def __call__(self) -> None:
+        await self._policies.reload()
+
+
+def _age(now: Instant, then: Instant | None) -> float:
+    return max(0.0, (now - then) / 1000) if then is not None else 0.0

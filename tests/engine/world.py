@@ -1,0 +1,388 @@
+"""A small outside world behind real actions and checks, and a rig that drives the engine on a clock.
+
+The world keeps state, records every call, and can be told to misbehave as providers do: to throttle,
+refuse, hang, lose its answer before or after acting, or act late.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import msgspec
+from pydantic import Field
+
+from remediator.clock import DrivenClock
+from remediator.contracts import (
+    Action,
+    Check,
+    Context,
+    Delivery,
+    Idempotency,
+    Nothing,
+    Observed,
+    Params,
+    Parsed,
+    Permission,
+    Receipt,
+    Selector,
+    Settled,
+    Store,
+)
+from remediator.engine.case import Tools
+from remediator.engine.execute import Execute
+from remediator.engine.policies import Policies
+from remediator.engine.threads import Threads
+from remediator.engine.worker import Worker
+from remediator.errors import Ambiguous, Permanent, Refused, Temporary
+from remediator.model import (
+    MINUTE,
+    SECOND,
+    Alert,
+    AuditRecord,
+    Blast,
+    Episode,
+    Instant,
+    Landed,
+    Millis,
+    Plan,
+    Reading,
+    Reason,
+    Risk,
+    Run,
+    RunId,
+    Sample,
+    Status,
+    Target,
+)
+from remediator.policy.set import PolicySet, compile_set
+from remediator.policy.vocabulary import Vocabulary
+from remediator.store import open_store
+
+START = Instant(1_800_000_000_000)
+
+
+@dataclass
+class World:
+    """Groups with a size, levels that are measured, and faults to come."""
+
+    sizes: dict[str, int] = field(default_factory=lambda: {"gpu": 3})
+    levels: dict[str, float | None] = field(default_factory=lambda: {"queue": 120.0})
+    unsettled: int = 0
+    faults: list[str] = field(default_factory=list)
+    calls: list[tuple[str, int, str]] = field(default_factory=list)
+    heals: dict[int, float] = field(default_factory=dict)
+    """size → the level that follows from it"""
+    hold: threading.Event = field(default_factory=threading.Event)
+
+    def resize(self, group: str, before: int, after: int, token: str) -> None:
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault == "throttle":
+            raise Temporary("throttled: rate exceeded")
+        if fault == "deny":
+            raise Permanent("access denied: world:Resize")
+        if fault == "lost-before":
+            raise Ambiguous("connection reset before an answer")
+        if fault == "bug":
+            raise KeyError("desired")
+        if fault == "hang":
+            self.hold.wait(20)
+        if self.sizes[group] != before:
+            raise Refused(
+                Reason.CHANGED_BY_PERSON, f"{group} is {self.sizes[group]}", str(self.sizes[group]), str(before)
+            )
+        self.calls.append((group, after, token))
+        self.sizes[group] = after
+        if after in self.heals:
+            self.levels["queue"] = self.heals[after]
+        if fault == "lost-after":
+            raise Ambiguous("connection reset after sending")
+
+
+class ResizeParams(Params):
+    group: Annotated[str, Selector("[a-z0-9-]{1,40}")]
+    add: int = Field(ge=1, le=20)
+    max: int = Field(le=100)
+    by: int = Field(default=0, ge=0, le=20)
+    """0: at once; else in steps of this size"""
+
+
+class Resize(Action[ResizeParams]):
+    """Adds to a group of the world."""
+
+    name = "world.resize"
+    summary = "Add to a group"
+    params = ResizeParams
+    risk = Risk.REVERSIBLE
+    idempotency = Idempotency("probe")
+    landing_time = Millis(30 * SECOND)
+    settle_time = Millis(5 * MINUTE)
+    blast_unit = "members"
+    fields = ("size",)
+    permissions = (Permission("world", "world:Resize", "to resize"),)
+    example = {"action": "world.resize", "with": {"group": "gpu", "add": 2, "max": 10}}
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def target_name(self, params: ResizeParams) -> str:
+        return f"world:{params.group}"
+
+    def observe(self, context: Context, params: ResizeParams) -> Observed:
+        if params.group not in self.world.sizes:
+            raise Permanent(f"no group {params.group!r}")
+        target = Target(name=f"world:{params.group}", key=f"world/earth/{params.group}")
+        return Observed(target=target, fields={"size": self.world.sizes[params.group]})
+
+    def plan(self, observed: Observed, params: ResizeParams, done: Sequence[Plan]) -> Plan | Nothing:
+        size = observed.fields["size"]
+        goal = min((done[0].before["size"] if done else size) + params.add, params.max)
+        if size >= goal:
+            return Nothing(why=f"{size} already, at most {params.max}")
+        after = min(goal, size + params.by) if params.by else goal
+        return Plan(
+            action=self.name,
+            target=observed.target,
+            before={"size": size},
+            after={"size": after},
+            blast=Blast(amount=after - size, whole=params.max, unit="members"),
+            params=params.model_dump(),
+            more=after < goal,
+        )
+
+    def apply(self, context: Context, plan: Plan, token: str) -> dict[str, Any]:
+        group = plan.params["group"]
+        self.world.resize(group, plan.before["size"], plan.after["size"], token)
+        return {"size": plan.after["size"]}
+
+    def settled(self, context: Context, plan: Plan) -> Settled:
+        if self.world.unsettled > 0:
+            self.world.unsettled -= 1
+            return Settled(done=False)
+        return Settled(done=True)
+
+    def landed(self, observed: Observed, plan: Plan) -> Landed:
+        size = observed.fields["size"]
+        if size == plan.after["size"]:
+            return Landed.APPLIED
+        return Landed.NOT_APPLIED if size == plan.before["size"] else Landed.UNCLEAR
+
+    def undo(self, observed: Observed, plan: Plan) -> Plan | Nothing:
+        size = observed.fields["size"]
+        if size == plan.before["size"]:
+            return Nothing(why="already back")
+        if size != plan.after["size"]:
+            raise Refused(
+                Reason.CHANGED_BY_PERSON,
+                f"size is {size}, was left at {plan.after['size']}",
+                str(size),
+                str(plan.after["size"]),
+            )
+        return Plan(
+            action=self.name,
+            target=plan.target,
+            before={"size": size},
+            after={"size": plan.before["size"]},
+            blast=plan.blast,
+            params=plan.params,
+        )
+
+
+class ResizeByToken(Resize):
+    """The same, at a provider that deduplicates by token."""
+
+    name = "world.resize_by_token"
+    idempotency = Idempotency("token", valid=Millis(24 * 60 * MINUTE))
+
+    def apply(self, context: Context, plan: Plan, token: str) -> dict[str, Any]:
+        if any(call[2] == token for call in self.world.calls):
+            return {"deduplicated": True}
+        return super().apply(context, plan, token)
+
+
+class LevelParams(Params):
+    of: Annotated[str, Selector("[a-z-]{1,40}")] = "queue"
+
+
+class Level(Check[LevelParams]):
+    """A level of the world; None is no data."""
+
+    name = "world.level"
+    summary = "A level"
+    params = LevelParams
+    unit = ""
+    permissions = (Permission("world", "world:Read", "to read"),)
+    example = {"check": "world.level", "with": {}, "is": "> 50"}
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def read(self, context: Context, params: LevelParams) -> Reading:
+        value = self.world.levels[params.of]
+        samples = () if value is None else (Sample(at=context.now, value=value),)
+        return Reading(samples=samples)
+
+
+class Known:
+    """A catalogue of what the world offers."""
+
+    def __init__(self, world: World) -> None:
+        self._actions = {a.name: a for a in (Resize(world), ResizeByToken(world))}
+        self._checks = {c.name: c for c in (Level(world),)}
+
+    def action(self, name: str) -> Action[Any] | None:
+        return self._actions.get(name)
+
+    def check(self, name: str) -> Check[Any] | None:
+        return self._checks.get(name)
+
+    def actions(self) -> Sequence[Action[Any]]:
+        return tuple(self._actions.values())
+
+    def checks(self) -> Sequence[Check[Any]]:
+        return tuple(self._checks.values())
+
+
+@dataclass(frozen=True)
+class Given:
+    """The context of a call: the world needs no connections."""
+
+    now: Instant
+    episode: Episode | None
+
+    def client(self, kind: type[Any], connection: str) -> Any:
+        raise Refused(Reason.UNKNOWN_CONNECTION, f"no connection {connection!r} in the world")
+
+
+class Told:
+    """Reads back what the rig delivered."""
+
+    kind = "told"
+
+    def parse(self, sender: str, body: bytes, now: Instant) -> Parsed:
+        raise NotImplementedError
+
+    def alert(self, sender: str, body: bytes, position: int, now: Instant) -> Alert:
+        return msgspec.json.decode(body, type=list[Alert])[position]
+
+
+POLICY = """
+name: queue
+mode: enforce
+from: [am]
+match: [alertname="QueueHigh"]
+remedies:
+  - action: world.resize
+    with: {group: "${labels.group}", add: 2, max: 10}
+"""
+
+
+class Rig:
+    """The engine on the real store and a driven clock.
+
+    Args:
+        policies: name → YAML text; a leading policy text may be given alone.
+    """
+
+    def __init__(self, *policies: str, limits: str = "", world: World | None = None, url: str = "sqlite://") -> None:
+        self.world = world or World()
+        self.clock = DrivenClock(START)
+        self.known = Known(self.world)
+        self.files = {f"{_name(text)}.yaml": text for text in (policies or (POLICY,))}
+        if limits:
+            self.files["limits.yaml"] = limits
+        self.store: Store = open_store(url, self.clock, receivers={"told": Told()})
+        self.policies = Policies(self.store, self.known, self.compile, None)
+        execute = Execute(Given, Threads(), read_timeout=2.0, apply_timeout=0.3)
+        self.worker = Worker("rig", Tools(self.store, self.known, execute), self.policies)
+
+    def compile(self, files: Any) -> PolicySet:
+        words = Vocabulary(
+            catalogue=self.known, connections={}, senders=frozenset({"am"}), notifiers=frozenset({"primary"})
+        )
+        return compile_set(files, words)
+
+    async def __aenter__(self) -> Rig:
+        await self.store.open()
+        await self.load(self.files)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.world.hold.set()
+        await self.worker.stop(1)
+        await self.store.close()
+
+    async def load(self, files: dict[str, str]) -> None:
+        """Make this the active set, as a reload of a directory would."""
+        await self.policies._propose(files)
+
+    async def fire(self, *, status: Status = Status.FIRING, since: Instant | None = None, **labels: str) -> Receipt:
+        """Deliver one alert, as a receiver would."""
+        labels = {"alertname": "QueueHigh", "severity": "P2", "group": "gpu", **labels}
+        alert = Alert(
+            sender="am",
+            fingerprint="-".join(f"{k}={v}" for k, v in sorted(labels.items())),
+            status=status,
+            labels=labels,
+            annotations={},
+            starts_at=since if since is not None else START,
+        )
+        body = msgspec.json.encode([alert])
+        return await self.store.accept(
+            Delivery(
+                sender="am",
+                kind="told",
+                body=body,
+                parsed=Parsed(alerts=((alert, hash(body) & 0xFFFFFFFF),)),
+                revision=self.policies.hash,
+                received_at=self.clock.now(),
+            ),
+            self.policies.match,
+        )
+
+    async def resolve(self, **labels: str) -> Receipt:
+        return await self.fire(status=Status.RESOLVED, **labels)
+
+    async def until(self, span: int) -> None:
+        """Drive the clock to START + span milliseconds, stopping wherever something is due."""
+        end = Instant(START + span)
+        for _ in range(5000):
+            await self.worker.drain()
+            due = await self.store.next_due()
+            if due is None or due > end:
+                break
+            self.clock.set(Instant(max(due, self.clock.now())))
+        else:
+            raise AssertionError("the engine never comes to rest")
+        self.clock.set(max(end, self.clock.now()))
+        await self.worker.drain()
+
+    async def runs(self) -> list[Run]:
+        return list(reversed(await self.store.find_runs()))
+
+    async def run(self) -> Run:
+        (run,) = await self.runs()
+        return run
+
+    async def story(self, run: RunId | None = None) -> list[str]:
+        """The kinds of the audit events, oldest first."""
+        return [record.event.kind for record in await self.events(run)]
+
+    async def events(self, run: RunId | None = None) -> list[AuditRecord]:
+        return list(await self.store.audit(run=run, oldest_first=True, limit=1000))
+
+
+def _name(text: str) -> str:
+    return next(line.removeprefix("name:").strip() for line in text.splitlines() if line.startswith("name:"))
+
+
+def wait_until(condition: Any, seconds: float = 5.0) -> None:
+    """Poll in real time; for what threads do."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("it never came true")
+        time.sleep(0.01)
