@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from remediator import failpoint
 from remediator.settings.connections import Connection
 from remediator.settings.sections import (
     Access,
@@ -82,9 +83,21 @@ class Settings(BaseSettings):
             )
         return self
 
+    @field_validator("failpoint")
+    @classmethod
+    def _known_failpoint(cls, spec: str) -> str:
+        if spec and spec.split(":")[0].split("@")[0] not in failpoint.NAMES:
+            raise ValueError(f"no fail-point has that name; allowed: {', '.join(sorted(failpoint.NAMES))}")
+        return spec
+
     @model_validator(mode="after")
     def _names_once(self) -> Self:
         names = [token.name for token in self.access.tokens]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"access.tokens: {', '.join(twice)} stands twice; each name belongs to one token"
+            )
         if "local" in names or "daemon" in names:
             raise ValueError("access.tokens: the names local and daemon are taken by the daemon itself")
         return self

@@ -1,0 +1,163 @@
+"""The HTTP interface as one ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from remediator import __version__
+from remediator.errors import Conflict, NotFound, StoreUnavailable
+from remediator.model import SECOND
+from remediator.web import alerts, audit, controls, operations, policies, problem, runs
+from remediator.web.body import Gone, TooLarge, content_length, read
+from remediator.web.credentials import CallerKeys
+from remediator.web.problem import Problem
+from remediator.web.served import Served
+from remediator.web.webhooks import PREFIX, RETRY_AFTER, Webhooks
+
+log = structlog.get_logger(__name__)
+
+
+BODY_LIMIT = 1 << 20
+"""Bytes of a request to the API; webhooks have their own limit."""
+
+
+class App:
+    """Webhooks by themselves, everything else by FastAPI (`api`).
+
+    Args:
+        within: seconds that a client may take to send a body to the API.
+    """
+
+    def __init__(self, webhooks: Webhooks, api: FastAPI, within: float) -> None:
+        self.webhooks = webhooks
+        self.api = api
+        self._within = within
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        if scope["path"].startswith(PREFIX):
+            await self.webhooks(scope, receive, send)
+            return
+        # FastAPI would read a body of any size, and before it asks who is calling.
+        try:
+            if (content_length(scope["headers"]) or 0) > BODY_LIMIT:
+                raise TooLarge
+            async with asyncio.timeout(self._within):
+                body = await read(receive, BODY_LIMIT)
+        except Gone:
+            return
+        except TooLarge:
+            await _refuse(scope, receive, send, 413, f"the body is larger than {BODY_LIMIT} bytes")
+            return
+        except TimeoutError:
+            await _refuse(scope, receive, send, 408, f"the body did not arrive within {self._within:g} s")
+            return
+        pending = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Any:
+            return pending.pop() if pending else await receive()
+
+        await self.api(scope, replay, send)
+
+
+async def _refuse(scope: Any, receive: Any, send: Any, status: int, detail: str) -> None:
+    await Problem(status, detail, {"Connection": "close"}).response()(scope, receive, send)
+
+
+def create_app(daemon: Served) -> App:
+    """The application of a daemon; `server.server` runs it."""
+    api = FastAPI(
+        title="remediator",
+        version=__version__,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=_problems(),
+    )
+    api.state.daemon = daemon
+    api.state.keys = CallerKeys(daemon.settings.access.tokens)
+    v1 = APIRouter(prefix="/api/v1")
+    for module in (alerts, runs, audit, policies, controls):
+        v1.include_router(module.router)
+    api.include_router(v1)
+    api.include_router(operations.router)
+    _handle_errors(api)
+    api.openapi = lambda: _openapi(api)  # type: ignore[method-assign]
+    return App(Webhooks(daemon), api, daemon.settings.server.request_timeout / SECOND)
+
+
+def _handle_errors(api: FastAPI) -> None:
+    """Every error becomes a problem document."""
+
+    @api.exception_handler(Problem)
+    async def said(_: Request, error: Problem) -> Response:
+        return error.response()
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        # Without the input: it may hold what should not come back.
+        errors = [
+            {"field": ".".join(map(str, one["loc"])), "message": str(one["msg"])} for one in error.errors()
+        ]
+        detail = "; ".join(f"{one['field']}: {one['message']}" for one in errors[:5])
+        return Problem(422, detail, errors=errors[:50]).response()
+
+    @api.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        detail = str(error.detail)
+        if error.status_code == 404:
+            detail = f"nothing is at {request.url.path[:200]}; see /api/v1/openapi.json"
+        elif error.status_code == 405:
+            detail = f"{request.method} is not allowed here"
+        return Problem(error.status_code, detail, error.headers).response()
+
+    @api.exception_handler(NotFound)
+    async def not_found(_: Request, error: NotFound) -> Response:
+        return Problem(404, str(error)).response()
+
+    @api.exception_handler(Conflict)
+    async def conflict(_: Request, error: Conflict) -> Response:
+        return Problem(409, str(error)).response()
+
+    @api.exception_handler(StoreUnavailable)
+    async def unavailable(_: Request, error: StoreUnavailable) -> Response:
+        return Problem(503, f"the store is out of reach: {error}", {"Retry-After": RETRY_AFTER}).response()
+
+    @api.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        log.error("request failed", path=request.url.path, exc_info=error)
+        return Problem(500, "the daemon failed to answer; its log says why").response()
+
+
+def _problems() -> dict[int | str, dict[str, Any]]:
+    """The errors that any operation may answer with."""
+    content = {problem.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    said = {
+        401: "The token is missing or unknown.",
+        403: "The role does not allow it.",
+        404: "There is no such thing.",
+        405: "The method is not allowed.",
+        409: "The present state does not allow it.",
+        422: "A parameter is wrong.",
+        503: "The store is out of reach, or the daemon is not ready.",
+    }
+    return {status: {"description": text, "content": content} for status, text in said.items()}
+
+
+def _openapi(api: FastAPI) -> dict[str, Any]:
+    if not api.openapi_schema:
+        document = get_openapi(title=api.title, version=api.version, routes=api.routes)
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = problem.SCHEMA
+        api.openapi_schema = document
+    return api.openapi_schema

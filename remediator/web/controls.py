@@ -1,0 +1,122 @@
+"""/api/v1/control, /targets, /effects: brakes, locks and leases."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from fastapi import APIRouter
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from remediator.engine import shapes
+from remediator.model import Instant
+from remediator.settings.values import parse_duration
+from remediator.web.access import Daemon, Operator, Viewer
+from remediator.web.parameters import Body, Id, Reason
+from remediator.web.problem import Problem
+from remediator.web.served import Served
+
+router = APIRouter()
+
+Scope = Annotated[
+    str,
+    Field(
+        max_length=1_000,
+        pattern=r"^(policy:[^\x00]+|target:[^\x00]+)?$",
+        description="What it is about: empty for the whole daemon, policy:NAME or target:KEY.",
+    ),
+]
+NEVER = "never"
+
+
+class Pause(Body):
+    """A brake to put on."""
+
+    scope: Scope = ""
+    reason: Reason
+    expires: Annotated[
+        str,
+        Field(
+            pattern=rf"^({NEVER}|([0-9]{{1,9}}(ms|s|m|h|d)){{1,5}})$",
+            description="After this it ends by itself: 30m, 4h, 2d; or never.",
+        ),
+    ] = "4h"
+
+
+class Resume(Body):
+    """A brake to take off."""
+
+    scope: Scope = ""
+    reason: Reason
+
+
+class Resumed(TypedDict):
+    resumed: bool
+
+
+class Controls(TypedDict):
+    items: list[shapes.ControlShape]
+
+
+class Targets(TypedDict):
+    items: list[shapes.TargetShape]
+
+
+class Effects(TypedDict):
+    items: list[shapes.EffectShape]
+
+
+@router.get("/control", tags=["control"])
+async def list_controls(daemon: Daemon, caller: Viewer) -> Controls:
+    """The brakes that are on now."""
+    return {"items": [shapes.control(control) for control in await daemon.store.controls()]}
+
+
+@router.post("/control/pause", tags=["control"])
+async def pause(daemon: Daemon, caller: Operator, body: Pause) -> shapes.ControlShape:
+    """Stop new actions. What already acts is finished and verified."""
+    _known(daemon, body.scope)
+    until: Instant | None = None
+    if body.expires != NEVER:
+        span = parse_duration(body.expires)
+        if not 0 < span <= 366 * 86_400_000:
+            raise Problem(
+                422, f"expires is {body.expires}; more than 0 and at most 366d is allowed, or never"
+            )
+        until = Instant(await daemon.store.now() + span)
+    return shapes.control(await daemon.pause(body.scope, body.reason, caller.name, until))
+
+
+@router.post("/control/resume", tags=["control"])
+async def resume(daemon: Daemon, caller: Operator, body: Resume) -> Resumed:
+    """Lift a pause; `resumed` is false if there was none."""
+    return {"resumed": await daemon.resume(body.scope, body.reason, caller.name)}
+
+
+@router.get("/targets", tags=["targets"])
+async def list_targets(daemon: Daemon, caller: Viewer) -> Targets:
+    """Targets that a run holds or a brake holds back."""
+    return {"items": shapes.targets(await daemon.store.locks(), await daemon.store.controls())}
+
+
+@router.get("/effects", tags=["effects"])
+async def list_effects(daemon: Daemon, caller: Viewer, open: bool = True) -> Effects:
+    """Leases on effects; with open=false also those that were returned."""
+    return {"items": [shapes.effect(effect) for effect in await daemon.store.effects(open=open)]}
+
+
+@router.get("/effects/{id}", tags=["effects"])
+async def get_effect(daemon: Daemon, caller: Viewer, id: Id) -> shapes.EffectShape:
+    """One lease."""
+    return shapes.effect(await daemon.store.effect(id))
+
+
+def _known(daemon: Served, scope: str) -> None:
+    """A pause of a policy that does not exist would stop nothing, and nobody would notice."""
+    kind, _, name = scope.partition(":")
+    current = daemon.policies.current
+    if kind != "policy" or current is None:
+        return
+    known = cast(dict[str, object], current.policies)
+    if name not in known:
+        raise Problem(404, f"no policy is named {name!r}; there are: {', '.join(sorted(known)) or 'none'}")

@@ -1,0 +1,98 @@
+"""/api/v1/runs: what the daemon did, does, and is asked to do by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from remediator.engine import shapes
+from remediator.model import AlertId, RunId
+from remediator.web.access import Daemon, Operator, Viewer
+from remediator.web.parameters import Before, Body, Id, IdFilter, Limit, Reason, Text, TextFilter
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+EVENTS = 1_000
+"""Audit events shown with one run."""
+
+
+class Runs(TypedDict):
+    items: list[shapes.RunShape]
+    next: int | None
+
+
+class RunDetail(shapes.RunShape):
+    """A run with everything that is known about it."""
+
+    alerts: list[shapes.AlertShape]
+    intents: list[shapes.IntentShape]
+    events: list[shapes.EventShape]
+
+
+class Start(Body):
+    """A run to be started by hand."""
+
+    policy: Text
+    labels: Annotated[
+        dict[Text, Annotated[str, Field(max_length=4_096, pattern=r"^[^\x00]*$")]], Field(max_length=128)
+    ] = {}
+    reason: Reason
+
+
+class Why(Body):
+    reason: Reason
+
+
+@router.get("")
+async def list_runs(
+    daemon: Daemon,
+    caller: Viewer,
+    open: bool | None = None,
+    policy: TextFilter = None,
+    alert: IdFilter = None,
+    before: Before = None,
+    limit: Limit = 100,
+) -> Runs:
+    """Runs, newest first."""
+    found = await daemon.store.find_runs(
+        open=open,
+        policy=policy,
+        alert=AlertId(alert) if alert is not None else None,
+        before=RunId(before) if before is not None else None,
+        limit=limit,
+    )
+    return {
+        "items": [shapes.run(run) for run in found],
+        "next": found[-1].id if len(found) == limit else None,
+    }
+
+
+@router.get("/{id}")
+async def get_run(daemon: Daemon, caller: Viewer, id: Id) -> RunDetail:
+    """One run with its alerts, its intents and its audit events, oldest first."""
+    store = daemon.store
+    run = await store.run(RunId(id))
+    episodes = await store.episodes(run.id)
+    intents = await store.intents(run.id)
+    events = await store.audit(run=run.id, limit=EVENTS, oldest_first=True)
+    return {
+        **shapes.run(run),
+        "alerts": [shapes.alert(episode) for episode in episodes],
+        "intents": [shapes.intent(intent) for intent in intents],
+        "events": [shapes.event(record) for record in events],
+    }
+
+
+@router.post("", status_code=201)
+async def start_run(daemon: Daemon, caller: Operator, body: Start) -> shapes.RunShape:
+    """Run a policy by hand, through all the same guards."""
+    return shapes.run(await daemon.start_run(body.policy, body.labels, body.reason, caller.name))
+
+
+@router.post("/{id}/cancel")
+async def cancel_run(daemon: Daemon, caller: Operator, id: Id, body: Why) -> shapes.RunShape:
+    """End a run that has not acted yet."""
+    return shapes.run(await daemon.cancel_run(RunId(id), body.reason, caller.name))

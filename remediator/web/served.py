@@ -1,0 +1,52 @@
+"""What the web needs of the daemon. `engine.daemon.Daemon` is it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from remediator.contracts import Opening, Receiver, Store
+from remediator.model import Alert, AlertId, Control, Instant, Run, RunId
+from remediator.settings import Settings
+
+
+class ServedPolicies(Protocol):
+    """The active policies."""
+
+    fault: str
+    """Why the directory's present content was not taken; "" when it was."""
+
+    @property
+    def current(self) -> Any:
+        """The active PolicySet, or None."""
+
+    @property
+    def hash(self) -> str: ...
+    def match(self, alert: Alert, now: Instant) -> Sequence[Opening]: ...
+    async def reload(self) -> bool:
+        """Look at the directory now; whether anything changed."""
+
+
+class Served(Protocol):
+    """The daemon as the web sees it."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def store(self) -> Store: ...
+    @property
+    def receivers(self) -> Mapping[str, Receiver]: ...
+    @property
+    def policies(self) -> ServedPolicies: ...
+
+    def wake(self) -> None:
+        """Runs may be due: look now."""
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether alerts can be taken, and if not, why."""
+
+    async def start_run(self, policy: str, labels: Mapping[str, str], reason: str, actor: str) -> Run: ...
+    async def cancel_run(self, id: RunId, reason: str, actor: str) -> Run: ...
+    async def pause(self, scope: str, reason: str, actor: str, until: Instant | None) -> Control: ...
+    async def resume(self, scope: str, reason: str, actor: str) -> bool: ...
+    async def explain(self, id: AlertId, policy: str | None = None) -> Any: ...

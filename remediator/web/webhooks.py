@@ -1,0 +1,234 @@
+"""POST /webhooks/{sender}: authenticate, read, parse, commit, answer. Nothing else.
+
+A plain ASGI route, since it is the hot path. 2xx means that the alerts are committed. What cannot be
+committed is answered 503, which senders retry; 4xx, which they do not, is only for what would be
+wrong the next time too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from remediator import metrics
+from remediator.contracts import Bad, Delivery, Parsed, Receipt, Receiver
+from remediator.errors import PayloadError, StoreUnavailable
+from remediator.model import SECOND, AuditEvent
+from remediator.settings import Sender
+from remediator.web.body import Gone, TooLarge, read
+from remediator.web.credentials import SenderKeys
+from remediator.web.problem import CONTENT_TYPE, Problem
+from remediator.web.served import Served
+
+PREFIX = "/webhooks/"
+RETRY_AFTER = "5"
+"""Seconds; senders that heed it come back then, the others after their own back-off."""
+KEPT = 65_536
+"""Bytes that are kept of a body that could not be taken."""
+MAX_BAD = 100
+"""Bad alerts of one body that are kept one by one; the rest is counted."""
+
+log = structlog.get_logger(__name__)
+
+
+class _Route:
+    """One sender: its receiver, its credentials, its counters."""
+
+    def __init__(self, name: str, sender: Sender, receiver: Receiver) -> None:
+        self.name = name
+        self.kind = sender.kind
+        self.receiver = receiver
+        self.keys = SenderKeys(sender.auth)
+        self.count = {result: metrics.ALERTS.labels(name, result) for result in metrics.RESULTS}
+        self.truncated = metrics.TRUNCATED.labels(name)
+
+
+class Webhooks:
+    """The ASGI application of everything under /webhooks/."""
+
+    def __init__(self, daemon: Served) -> None:
+        self._daemon = daemon
+        server = daemon.settings.server
+        self._limit = server.body_limit
+        self._read_within = server.request_timeout / SECOND
+        self._store_within = server.store_timeout / SECOND
+        self._routes = {
+            name: _Route(name, sender, daemon.receivers[sender.kind])
+            for name, sender in daemon.settings.senders.items()
+        }
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            status, body, headers = 200, await self._take(scope, receive), []
+            content_type = b"application/json"
+        except Problem as problem:
+            status, body, content_type = problem.status, problem.body(), CONTENT_TYPE.encode()
+            headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+        except Gone:
+            return
+        length = str(len(body)).encode()
+        headers += [(b"content-type", content_type), (b"content-length", length)]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _take(self, scope: Any, receive: Any) -> bytes:
+        route = self._admit(scope)
+        loop = asyncio.get_running_loop()
+        reading = True
+        try:
+            # One timer for both: first for the client, then for the store.
+            async with asyncio.timeout(self._read_within) as deadline:
+                body = await read(receive, self._limit)
+                reading = False
+                deadline.reschedule(loop.time() + self._store_within)
+                return await self._accept(route, body)
+        except TooLarge:
+            raise self._too_large() from None
+        except TimeoutError:
+            if reading:
+                raise Problem(
+                    408,
+                    f"the request's body did not arrive within {self._read_within:g} s",
+                    {"Connection": "close"},
+                ) from None
+            raise self._unavailable(
+                route, f"the store did not answer within {self._store_within:g} s"
+            ) from None
+        except StoreUnavailable as error:
+            raise self._unavailable(route, f"the store cannot be written: {error}") from None
+
+    # ------------------------------------------------------------ the request
+
+    def _admit(self, scope: Any) -> _Route:
+        """Who is calling, before a byte of the body is read."""
+        name = scope["path"].removeprefix(PREFIX)
+        authorization: bytes | None = None
+        encoding = origin = b""
+        length: int | None = None
+        for key, value in scope["headers"]:
+            if key == b"authorization":
+                authorization = value
+            elif key == b"content-length":
+                length = int(value) if value.isdigit() else None
+            elif key == b"content-encoding":
+                encoding = value
+            elif key == b"origin":
+                origin = value
+        close = {"Connection": "close"}
+        route = self._routes.get(name)
+        if route is None:
+            known = f"no sender is named {name[:64]!r}"
+            raise Problem(404, f"{known}; senders are set in settings under `senders:`", close)
+        if scope["method"] != "POST":
+            raise Problem(405, f"{scope['method']} is not allowed; use POST", {"Allow": "POST", **close})
+        if not route.keys.admit(authorization, scope["query_string"]):
+            route.count["unauthenticated"].inc()
+            log.warning("webhook refused", sender=name, why="missing or wrong credentials")
+            raise Problem(
+                401,
+                f"missing or wrong credentials for sender {name}; see senders.{name}.auth in settings",
+                {"WWW-Authenticate": route.keys.challenge, **close},
+            )
+        if route.keys.open and origin:
+            # Nobody authenticates here, so at least no web page may forge an alert.
+            raise Problem(403, "requests of web pages are not taken from a sender without auth", close)
+        if encoding not in (b"", b"identity"):
+            raise Problem(
+                415,
+                "Content-Encoding is not supported; send the body as it is",
+                {"Accept-Encoding": "identity", **close},
+            )
+        if length is not None and length > self._limit:
+            raise self._too_large()
+        return route
+
+    def _too_large(self) -> Problem:
+        detail = f"the body is larger than {self._limit} bytes (server.body_limit); send fewer alerts at once"
+        return Problem(413, detail, {"Connection": "close"})
+
+    # ------------------------------------------------------------ the alerts
+
+    async def _accept(self, route: _Route, body: bytes) -> bytes:
+        daemon = self._daemon
+        store, policies = daemon.store, daemon.policies
+        now = await store.now()
+        try:
+            parsed = route.receiver.parse(route.name, body, now)
+        except PayloadError as error:
+            await self._reject(route, 400, (Bad(field=error.field, message=str(error), body=body),), 1)
+            errors = [{"field": error.field, "message": str(error)}]
+            raise Problem(400, str(error), errors=errors) from None
+        receipt = Receipt()
+        if parsed.alerts:
+            delivery = Delivery(
+                sender=route.name,
+                kind=route.kind,
+                body=body,
+                parsed=parsed,
+                revision=policies.hash,
+                received_at=now,
+            )
+            receipt = await store.accept(delivery, policies.match)
+        self._count(route, parsed, receipt)
+        if receipt.runs:
+            daemon.wake()
+        if parsed.bad:
+            await self._reject(route, 200, parsed.bad, len(parsed.bad))
+        if parsed.test or (parsed.truncated and receipt.accepted + receipt.updated + receipt.resolved):
+            await store.record(_remarks(route, parsed))
+        return (
+            b'{"accepted":%d,"repeated":%d,"resolved":%d,"updated":%d,"rejected":%d,"truncated":%d,"test":%b}'
+            % (
+                receipt.accepted,
+                receipt.repeated,
+                receipt.resolved,
+                receipt.updated,
+                len(parsed.bad),
+                parsed.truncated,
+                b"true" if parsed.test else b"false",
+            )
+        )
+
+    def _count(self, route: _Route, parsed: Parsed, receipt: Receipt) -> None:
+        count = route.count
+        if receipt.accepted:
+            count["accepted"].inc(receipt.accepted)
+        if receipt.repeated:
+            count["repeated"].inc(receipt.repeated)
+        if receipt.resolved:
+            count["resolved"].inc(receipt.resolved)
+        if receipt.updated:
+            count["updated"].inc(receipt.updated)
+        if parsed.truncated:
+            route.truncated.inc(parsed.truncated)
+            log.warning("alerts left out by the sender", sender=route.name, truncated=parsed.truncated)
+
+    async def _reject(self, route: _Route, status: int, bad: tuple[Bad, ...], count: int) -> None:
+        kept = tuple(
+            Bad(field=one.field[:200], message=one.message[:1_000], body=one.body[:KEPT])
+            for one in bad[:MAX_BAD]
+        )
+        event = AuditEvent(
+            kind="alert.rejected",
+            actor=f"sender:{route.name}",
+            reason="unreadable",
+            observed=f"{kept[0].field}: {kept[0].message}" if kept[0].field else kept[0].message,
+            data={"status": status, "rejected": count},
+        )
+        await self._daemon.store.reject(route.name, status, kept, (event,))
+        route.count["rejected"].inc(count)
+        log.warning("alerts rejected", sender=route.name, count=count, why=event.observed)
+
+    def _unavailable(self, route: _Route, detail: str) -> Problem:
+        route.count["unavailable"].inc()
+        log.error("webhook answered 503", sender=route.name, why=detail)
+        return Problem(503, f"{detail}; send it again", {"Retry-After": RETRY_AFTER})
+
+
+def _remarks(route: _Route, parsed: Parsed) -> list[AuditEvent]:
+    actor = f"sender:{route.name}"
+    if parsed.test:
+        return [AuditEvent(kind="alert.test", actor=actor, observed="a test notification; nothing is done")]
+    return [AuditEvent(kind="alert.truncated", actor=actor, data={"truncated": parsed.truncated})]
