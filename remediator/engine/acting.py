@@ -34,7 +34,7 @@ async def act(case: Case, intent: Intent) -> Step:
     failpoint.hit("apply.before", action.name)
     try:
         evidence = await case.tools.execute.apply(
-            action, intent.plan, intent.token, case.now, case.episode, _late(case, intent)
+            action, intent.plan, intent.token, case.now, case.episode, _Late(case, intent)
         )
     except Ambiguous as error:
         now = await case.tools.store.now()
@@ -155,7 +155,7 @@ def _leases(case: Case, intent: Intent, now: Instant) -> tuple[NewEffect, ...]:
     )
 
 
-class _late:
+class _Late:
     """Keeps the outcome of a call that came after its deadline, as evidence only."""
 
     def __init__(self, case: Case, intent: Intent) -> None:

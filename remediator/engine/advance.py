@@ -145,9 +145,7 @@ async def _reissue(case: Case, step: Reissue, events: tuple[AuditEvent, ...], ex
     return replace(case, run=run)
 
 
-async def _commit(
-    case: Case, step: Step, events: tuple[AuditEvent, ...], extra: Extra, keep: bool
-) -> Run:
+async def _commit(case: Case, step: Step, events: tuple[AuditEvent, ...], extra: Extra, keep: bool) -> Run:
     """Write the step.
 
     keep: an outcome of the outside world is in it. It is not let go of while the store is away:
@@ -195,11 +193,13 @@ def fault(case: Case, error: Exception) -> Move:
     state = State.UNKNOWN if case.pending is not None else case.run.state
     if attempts >= 5 and state is not State.UNKNOWN:
         end = End(
-            Outcome.ESCALATED, Reason.ACTION_FAILED, seen, "the engine can go on", note="a fault in the daemon"
+            Outcome.ESCALATED,
+            Reason.ACTION_FAILED,
+            seen,
+            "the engine can go on",
+            note="a fault in the daemon",
         )
         return ended(case, end, (), NO_EXTRA)
     progress = msgspec.structs.replace(case.progress, attempts=attempts + 1)
     step = Later(state, Instant(case.now + LEASE), progress, observed=seen, allowed="no fault in the daemon")
     return later(case, step, (), NO_EXTRA)
-
-

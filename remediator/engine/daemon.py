@@ -208,4 +208,3 @@ class Manual:
 
 async def _forever(work: Callable[[], Awaitable[None]]) -> None:
     await work()
-

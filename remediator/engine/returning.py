@@ -50,9 +50,7 @@ async def returning(case: Case) -> Step:
             extra=Extra(effect_done=(effect.id, "nothing to return")),
         )
     progress = msgspec.structs.replace(case.progress, number=case.progress.number + 1)
-    return Admit(
-        plan, IntentKind.RETURN, counted=True, progress=progress, purpose=f"return:{effect.id}"
-    )
+    return Admit(plan, IntentKind.RETURN, counted=True, progress=progress, purpose=f"return:{effect.id}")
 
 
 def still_firing(case: Case, effect: Effect) -> End:

@@ -39,7 +39,12 @@ async def test_the_policy_budget_is_never_exceeded_and_frees_with_time() -> None
 
 async def test_the_global_budget_bounds_all_policies() -> None:
     other = POLICY.replace("name: queue", "name: other")
-    files = Rig(POLICY + FREE, other + FREE, limits="global: {budget: [2 per 1h], concurrent: 9}\n", world=World(**MANY))
+    files = Rig(
+        POLICY + FREE,
+        other + FREE,
+        limits="global: {budget: [2 per 1h], concurrent: 9}\n",
+        world=World(**MANY),
+    )
     async with files as r:
         for i in range(4):
             await r.fire(group=f"g{i}")
@@ -56,7 +61,9 @@ async def test_the_built_in_limits_hold_where_none_are_written() -> None:
 
 
 async def test_a_target_budget_of_limits_yaml_is_matched_by_name() -> None:
-    limits = "targets: [{match: 'world:g1*', budget: [1 per 1h]}]\nglobal: {budget: [100 per 1h], concurrent: 9}\n"
+    limits = (
+        "targets: [{match: 'world:g1*', budget: [1 per 1h]}]\nglobal: {budget: [100 per 1h], concurrent: 9}\n"
+    )
     async with rig(POLICY + FREE, limits, **MANY) as r:
         await r.fire(group="g1", pod="a")
         await r.until(MINUTE)

@@ -96,7 +96,9 @@ async def test_a_rung_that_fails_goes_on_only_if_verify_says_not_healed() -> Non
 
 
 async def test_a_revert_leaves_a_persons_change_alone() -> None:
-    async with rig(LADDER.split("  - action: world.resize\n    when")[0] + LADDER[LADDER.index("limits") :]) as r:
+    async with rig(
+        LADDER.split("  - action: world.resize\n    when")[0] + LADDER[LADDER.index("limits") :]
+    ) as r:
         await r.fire()
         await r.until(2 * MINUTE)
         r.world.sizes["gpu"] = 8

@@ -124,7 +124,9 @@ async def test_a_false_condition_waits_and_acts_when_it_becomes_true() -> None:
         await r.until(60 * MINUTE)
         assert (await r.run()).outcome is Outcome.SUCCEEDED
         waits = [e for e in await r.events() if e.event.kind == "run.waiting"]
-        assert [(w.event.observed, w.event.allowed) for w in waits] == [("world.level = 10", "world.level > 50")]
+        assert [(w.event.observed, w.event.allowed) for w in waits] == [
+            ("world.level = 10", "world.level > 50")
+        ]
 
 
 async def test_healthy_must_last() -> None:

@@ -92,7 +92,10 @@ class World:
             self.hold.wait(20)
         if self.sizes[group] != before:
             raise Refused(
-                Reason.CHANGED_BY_PERSON, f"{group} is {self.sizes[group]}", str(self.sizes[group]), str(before)
+                Reason.CHANGED_BY_PERSON,
+                f"{group} is {self.sizes[group]}",
+                str(self.sizes[group]),
+                str(before),
             )
         self.calls.append((group, after, token))
         self.sizes[group] = after
@@ -287,7 +290,9 @@ class Rig:
         policies: name → YAML text; a leading policy text may be given alone.
     """
 
-    def __init__(self, *policies: str, limits: str = "", world: World | None = None, url: str = "sqlite://") -> None:
+    def __init__(
+        self, *policies: str, limits: str = "", world: World | None = None, url: str = "sqlite://"
+    ) -> None:
         self.world = world or World()
         self.clock = DrivenClock(START)
         self.known = Known(self.world)
@@ -319,7 +324,9 @@ class Rig:
         """Make this the active set, as a reload of a directory would."""
         await self.policies._propose(files)
 
-    async def fire(self, *, status: Status = Status.FIRING, since: Instant | None = None, **labels: str) -> Receipt:
+    async def fire(
+        self, *, status: Status = Status.FIRING, since: Instant | None = None, **labels: str
+    ) -> Receipt:
         """Deliver one alert, as a receiver would."""
         labels = {"alertname": "QueueHigh", "severity": "P2", "group": "gpu", **labels}
         alert = Alert(
