@@ -1,0 +1,267 @@
+"""Why something did, or did not, happen about an alert.
+
+Nothing is stored for this: which policies match, and why the others do not, is computed again
+from the stored alert and the policy revision that was active when it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from remediator.contracts import Store
+from remediator.engine import shapes
+from remediator.engine.headline import following, headline
+from remediator.engine.timeline import Line, line
+from remediator.errors import ConfigurationError, NotFound
+from remediator.model import Alert, AlertId, AuditRecord, Episode, Instant, Intent, Run, Struct
+from remediator.policy import source
+from remediator.policy.schema import Policy
+from remediator.policy.set import PolicySet
+
+PoliciesOf = Callable[[str], Awaitable[PolicySet]]
+"""The policy set of a revision. Raises ConfigurationError or NotFound."""
+
+NEAREST = 5
+_EVENTS = 500
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """Whether one policy matches the alert, and if not, the first condition that does not hold.
+
+    held: how many of its `of` matchers hold; the sender (`from`) is not counted among them.
+    """
+
+    policy: str
+    matched: bool
+    matcher: str = ""
+    observed: str = ""
+    allowed: str = ""
+    held: int = 0
+    of: int = 0
+
+
+class RunAnswer(Struct, frozen=True, kw_only=True):
+    """One run about the alert, what it did, and what comes next ("" when it has ended).
+
+    attached: another alert opened it, and this one joined.
+    """
+
+    run: Run
+    intents: tuple[Intent, ...]
+    next: str
+    attached: bool
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """Everything there is to say about one alert.
+
+    matched: the policies that match. near: the nearest that do not, best first; further: how many
+    more there are. note: why the policies of then cannot be read today, else "".
+    """
+
+    episode: Episode
+    headline: str
+    runs: tuple[RunAnswer, ...]
+    timeline: tuple[Line, ...]
+    matched: tuple[Answer, ...]
+    near: tuple[Answer, ...]
+    further: int
+    note: str
+
+
+async def explain(
+    store: Store,
+    policies_of: PoliciesOf,
+    alert_id: AlertId,
+    *,
+    policy: str | None = None,
+    nearest: int = NEAREST,
+) -> Explanation:
+    """Explain an alert.
+
+    Args:
+        policy: ask about this policy only.
+        nearest: how many policies that do not match to name.
+
+    Raises:
+        NotFound: no such alert.
+        ConfigurationError: `policy` is not in the alert's revision.
+    """
+    episode = await store.episode(alert_id)
+    runs = [run for run in await store.find_runs(alert=alert_id) if policy in (None, run.policy)]
+    policies, note = await _policies(policies_of, episode.policy_revision)
+    matched, others = _answers(policies, episode.alert, policy)
+    now = await store.now()
+    answers = [await _run_answer(store, policies_of, run, alert_id, now) for run in runs]
+    return Explanation(
+        episode=episode,
+        headline=_headline(episode, answers, matched, others, policies, note, policy),
+        runs=tuple(answers),
+        timeline=await _timeline(store, alert_id, runs, everything=policy is None),
+        matched=tuple(matched),
+        near=tuple(others[:nearest]),
+        further=max(0, len(others) - nearest),
+        note=note,
+    )
+
+
+async def _policies(policies_of: PoliciesOf, revision: str) -> tuple[PolicySet | None, str]:
+    if not revision:
+        return None, "no policies were active when the alert came"
+    try:
+        return await policies_of(revision), ""
+    except (ConfigurationError, NotFound) as error:
+        first = str(error).splitlines()[0]
+        return None, f"policy revision {revision[:12]} cannot be read with today's settings: {first}"
+
+
+async def _run_answer(
+    store: Store, policies_of: PoliciesOf, run: Run, alert: AlertId, now: Instant
+) -> RunAnswer:
+    policies, _ = await _policies(policies_of, run.policy_revision) if run.open else (None, "")
+    found = policies.policies.get(run.policy) if policies is not None else None
+    return RunAnswer(
+        run=run,
+        intents=tuple(await store.intents(run.id)),
+        next=following(run, now, found.give_up if found is not None else None),
+        attached=run.alert != alert,
+    )
+
+
+# ---------------------------------------------------------------- matching, again
+
+
+def _answers(policies: PolicySet | None, alert: Alert, only: str | None) -> tuple[list[Answer], list[Answer]]:
+    """The policies that match, by name, and those that do not, nearest first."""
+    if policies is None:
+        return [], []
+    names: Iterable[str] = policies.policies if only is None else (only,)
+    matched: list[Answer] = []
+    others: list[tuple[int, int, str, Answer]] = []
+    for name in names:
+        result = policies.explain(name, alert)
+        if result.matched:
+            matched.append(Answer(policy=name, matched=True))
+            continue
+        held, near, of = _held(policies.policies[name], alert.labels)
+        answer = Answer(
+            policy=name,
+            matched=False,
+            matcher=result.matcher,
+            observed=result.observed,
+            allowed=result.allowed,
+            held=held,
+            of=of,
+        )
+        others.append((-near, of - held, name, answer))
+    others.sort(key=lambda entry: entry[:3])
+    return matched, [entry[3] for entry in others]
+
+
+def _held(policy: Policy, labels: Mapping[str, str]) -> tuple[int, int, int]:
+    """How many matchers hold, how near that is, and how many there are.
+
+    `!=` and `!~` hold for nearly every alert, so they do not count as near.
+    """
+    matchers = source.matchers(policy)
+    holding = [matcher for matcher in matchers if matcher.matches(labels)]
+    return len(holding), sum(not matcher.op.startswith("!") for matcher in holding), len(matchers)
+
+
+# ---------------------------------------------------------------- words
+
+
+def _headline(
+    episode: Episode,
+    runs: Sequence[RunAnswer],
+    matched: Sequence[Answer],
+    others: Sequence[Answer],
+    policies: PolicySet | None,
+    note: str,
+    only: str | None,
+) -> str:
+    if runs:
+        # The run that says most: one that is open, else one that acted, else the newest.
+        first = max(runs, key=lambda one: (one.run.open, bool(one.run.progress.applied), one.run.id))
+        more = len(runs) - 1
+        said = headline(first.run, first.next)
+        return said + (f" (and {more} more {'run' if more == 1 else 'runs'}, below)" if more else "")
+    if policies is None:
+        return f"Nothing was done, and why cannot be told: {note}"
+    if matched:
+        names = ", ".join(answer.policy for answer in matched)
+        why = "the alert had already ended when it came" if not episode.firing else "it has no run any more"
+        return f"Nothing was done: policy {names} matches, but {why}"
+    if not policies.policies:
+        return "Nothing was done: there were no policies when the alert came"
+    nearest = others[0]
+    why = f"{nearest.matcher} does not hold: {nearest.observed}"
+    if nearest.matcher == "from":
+        why = f"the alert came from {nearest.observed}, it listens to {nearest.allowed or 'nobody'}"
+    if only is not None:
+        return f"Nothing was done by policy {only}: {why}"
+    count = len(policies.policies)
+    return (
+        f"Nothing was done: none of {count} {'policy' if count == 1 else 'policies'} matches; "
+        f"nearest is {nearest.policy}: {why}"
+    )
+
+
+async def _timeline(store: Store, alert: AlertId, runs: Sequence[Run], everything: bool) -> tuple[Line, ...]:
+    found: dict[tuple[str, int], AuditRecord] = {}
+    # A run that another alert opened carries that alert's id, so it is asked for by its own.
+    for run in runs:
+        for record in await store.audit(run=run.id, limit=_EVENTS, oldest_first=True):
+            found[record.source, record.id] = record
+    for record in await store.audit(alert=alert, limit=_EVENTS, oldest_first=True):
+        if everything or record.event.run is None:
+            found[record.source, record.id] = record
+    ordered = sorted(
+        found.values(), key=lambda record: (record.at, record.source != "alert_event", record.id)
+    )
+    return tuple(line(record) for record in ordered)
+
+
+# ---------------------------------------------------------------- JSON
+
+
+def as_json(explanation: Explanation) -> dict[str, Any]:
+    """The explanation as JSON-able data, its times in RFC 3339."""
+    return {
+        "alert": shapes.alert(explanation.episode),
+        "headline": explanation.headline,
+        "runs": [
+            {
+                **shapes.run(answer.run),
+                "next": answer.next,
+                "attached": answer.attached,
+                "intents": [shapes.intent(intent) for intent in answer.intents],
+            }
+            for answer in explanation.runs
+        ],
+        "timeline": [
+            {
+                "at": shapes.time(entry.at),
+                "kind": entry.kind,
+                "text": entry.text,
+                "actor": entry.actor,
+                "run": entry.run,
+            }
+            for entry in explanation.timeline
+        ],
+        "matched": [answer.policy for answer in explanation.matched],
+        "near": [
+            {
+                "policy": answer.policy,
+                "matcher": answer.matcher,
+                "observed": answer.observed,
+                "allowed": answer.allowed,
+                "held": answer.held,
+                "of": answer.of,
+            }
+            for answer in explanation.near
+        ],
+        "further": explanation.further,
+        "note": explanation.note,
+    }

@@ -1,0 +1,101 @@
+"""What happened, line by line in words: one line for each audit event. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from remediator.model import AuditEvent, AuditRecord, Instant, Struct, flat
+
+_WORDS = {
+    "alert.accepted": "the alert arrived",
+    "alert.repeated": "the alert was delivered again",
+    "alert.updated": "the sender changed the alert",
+    "alert.resolved": "the sender says it resolved",
+    "alert.closed": "the sender closed it; the data stopped, which is not recovery",
+    "alert.attached": "the alert joined a run that was already open",
+    "run.created": "run opened",
+    "run.started": "run started by hand",
+    "run.attached": "the alert joined this run",
+    "run.waiting": "waits",
+    "run.refused": "refused",
+    "run.cancelled": "cancelled",
+    "run.admitted": "admitted to act",
+    "run.succeeded": "succeeded",
+    "run.observed": "observed only",
+    "run.nothing_to_do": "ended with nothing to do",
+    "run.reverted": "ended reverted",
+    "run.escalated": "handed to a person",
+    "evidence.gathered": "evidence gathered",
+    "action.applied": "applied",
+    "action.failed": "the action failed",
+    "action.unknown": "the action's outcome is not known",
+    "action.reconciled": "looked at what became of the action",
+    "action.settled": "the provider has finished",
+    "action.late": "a late answer came, kept as evidence only",
+    "action.nothing_to_do": "the action had nothing to do",
+    "action.reverted": "put back",
+    "action.revert_skipped": "left as it is, not put back",
+    "action.bug": "an error in the action's own code",
+    "remedy.skipped": "remedy not taken",
+    "verify.healed": "verified: healed",
+    "verify.failed": "verified: not healed",
+    "verify.unknown": "could not be verified",
+    "target.quarantined": "target quarantined until a person clears it",
+    "lease.lost": "another process took the run over",
+    "message.sent": "people told",
+    "message.abandoned": "people could not be told",
+}
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """One line: when, what, and who did it."""
+
+    at: Instant
+    kind: str
+    text: str
+    actor: str
+    run: int | None
+
+
+def line(record: AuditRecord) -> Line:
+    """An audit record as one line."""
+    said = record.event
+    return Line(at=record.at, kind=said.kind, text=words(said), actor=said.actor, run=said.run)
+
+
+def words(said: AuditEvent) -> str:
+    """`waits: cooldown: 3m since the last action, allowed 10m`"""
+    start = _WORDS.get(said.kind, said.kind.replace(".", " ").replace("_", " "))
+    if said.kind == "run.created" and said.policy:
+        start = f"policy {said.policy} opened run {said.run}"
+    parts = [start, *_details(said.kind, said.data)]
+    if said.actor not in ("daemon", ""):
+        parts[0] += f" by {said.actor}"
+    return ": ".join(parts) + because(said.reason, said.observed, said.allowed)
+
+
+def because(reason: str | None, observed: str | None, allowed: str | None) -> str:
+    """`: budget: 4 in 1h, allowed 4 per 1h`, without what is not known."""
+    text = "".join(f": {part}" for part in (reason and str(reason), observed) if part)
+    if allowed:
+        text += f"{', ' if text else ': '}allowed {allowed}"
+    return text
+
+
+def _details(kind: str, data: Mapping[str, Any]) -> list[str]:
+    found: list[str] = []
+    before, after = data.get("before"), data.get("after")
+    if isinstance(before, dict) and isinstance(after, dict):
+        found.append(f"{data.get('action', 'action')} {flat(before)} → {flat(after)}")
+    elif kind == "action.nothing_to_do" and "action" in data:
+        found.append(str(data["action"]))
+    if isinstance(data.get("plan"), dict) and isinstance(data["plan"].get("after"), dict):
+        plan = data["plan"]
+        found.append(f"{plan.get('action', 'plan')} {flat(plan.get('before', {}))} → {flat(plan['after'])}")
+    if kind == "message.sent" or kind == "message.abandoned":
+        found.append(", ".join(map(str, data.get("notifiers", ()))) or "nobody")
+    for key in ("note", "reason"):
+        if isinstance(data.get(key), str) and data[key]:
+            found.append(data[key])
+    return found
