@@ -7,14 +7,13 @@ from the stored alert and the policy revision that was active when it came.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from remediator.contracts import Store
 from remediator.engine import shapes
 from remediator.engine.headline import following, headline
 from remediator.engine.timeline import Line, line
 from remediator.errors import ConfigurationError, NotFound
-from remediator.model import Alert, AlertId, AuditRecord, Episode, Instant, Intent, Run, Struct
+from remediator.model import Alert, AlertId, AuditRecord, Episode, Instant, Run, RunId, Struct
 from remediator.policy import source
 from remediator.policy.schema import Policy
 from remediator.policy.set import PolicySet
@@ -47,20 +46,20 @@ class RunAnswer(Struct, frozen=True, kw_only=True):
     attached: another alert opened it, and this one joined.
     """
 
-    run: Run
-    intents: tuple[Intent, ...]
+    run: shapes.RunShape
+    intents: tuple[shapes.IntentShape, ...]
     next: str
     attached: bool
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
-    """Everything there is to say about one alert.
+    """Everything there is to say about one alert; as it stands here it is also the API's answer.
 
     matched: the policies that match. near: the nearest that do not, best first; further: how many
     more there are. note: why the policies of then cannot be read today, else "".
     """
 
-    episode: Episode
+    alert: shapes.AlertShape
     headline: str
     runs: tuple[RunAnswer, ...]
     timeline: tuple[Line, ...]
@@ -93,11 +92,11 @@ async def explain(
     policies, note = await _policies(policies_of, episode.policy_revision)
     matched, others = _answers(policies, episode.alert, policy)
     now = await store.now()
-    answers = [await _run_answer(store, policies_of, run, alert_id, now) for run in runs]
+    next_ = {run.id: await _next(policies_of, run, now) for run in runs}
     return Explanation(
-        episode=episode,
-        headline=_headline(episode, answers, matched, others, policies, note, policy),
-        runs=tuple(answers),
+        alert=shapes.alert(episode),
+        headline=_headline(episode, runs, next_, matched, others, policies, note, policy),
+        runs=tuple([await _run_answer(store, run, alert_id, next_[run.id]) for run in runs]),
         timeline=await _timeline(store, alert_id, runs, everything=policy is None),
         matched=tuple(matched),
         near=tuple(others[:nearest]),
@@ -116,15 +115,17 @@ async def _policies(policies_of: PoliciesOf, revision: str) -> tuple[PolicySet |
         return None, f"policy revision {revision[:12]} cannot be read with today's settings: {first}"
 
 
-async def _run_answer(
-    store: Store, policies_of: PoliciesOf, run: Run, alert: AlertId, now: Instant
-) -> RunAnswer:
+async def _next(policies_of: PoliciesOf, run: Run, now: Instant) -> str:
     policies, _ = await _policies(policies_of, run.policy_revision) if run.open else (None, "")
     found = policies.policies.get(run.policy) if policies is not None else None
+    return following(run, now, found.give_up if found is not None else None)
+
+
+async def _run_answer(store: Store, run: Run, alert: AlertId, next: str) -> RunAnswer:
     return RunAnswer(
-        run=run,
-        intents=tuple(await store.intents(run.id)),
-        next=following(run, now, found.give_up if found is not None else None),
+        run=shapes.run(run),
+        intents=tuple(shapes.intent(intent) for intent in await store.intents(run.id)),
+        next=next,
         attached=run.alert != alert,
     )
 
@@ -174,7 +175,8 @@ def _held(policy: Policy, labels: Mapping[str, str]) -> tuple[int, int, int]:
 
 def _headline(
     episode: Episode,
-    runs: Sequence[RunAnswer],
+    runs: Sequence[Run],
+    next: Mapping[RunId, str],
     matched: Sequence[Answer],
     others: Sequence[Answer],
     policies: PolicySet | None,
@@ -183,9 +185,9 @@ def _headline(
 ) -> str:
     if runs:
         # The run that says most: one that is open, else one that acted, else the newest.
-        first = max(runs, key=lambda one: (one.run.open, bool(one.run.progress.applied), one.run.id))
+        first = max(runs, key=lambda run: (run.open, bool(run.progress.applied), run.id))
         more = len(runs) - 1
-        said = headline(first.run, first.next)
+        said = headline(first, next[first.id])
         return said + (f" (and {more} more {'run' if more == 1 else 'runs'}, below)" if more else "")
     if policies is None:
         return f"Nothing was done, and why cannot be told: {note}"
@@ -221,47 +223,3 @@ async def _timeline(store: Store, alert: AlertId, runs: Sequence[Run], everythin
         found.values(), key=lambda record: (record.at, record.source != "alert_event", record.id)
     )
     return tuple(line(record) for record in ordered)
-
-
-# ---------------------------------------------------------------- JSON
-
-
-def as_json(explanation: Explanation) -> dict[str, Any]:
-    """The explanation as JSON-able data, its times in RFC 3339."""
-    return {
-        "alert": shapes.alert(explanation.episode),
-        "headline": explanation.headline,
-        "runs": [
-            {
-                **shapes.run(answer.run),
-                "next": answer.next,
-                "attached": answer.attached,
-                "intents": [shapes.intent(intent) for intent in answer.intents],
-            }
-            for answer in explanation.runs
-        ],
-        "timeline": [
-            {
-                "at": shapes.time(entry.at),
-                "kind": entry.kind,
-                "text": entry.text,
-                "actor": entry.actor,
-                "run": entry.run,
-            }
-            for entry in explanation.timeline
-        ],
-        "matched": [answer.policy for answer in explanation.matched],
-        "near": [
-            {
-                "policy": answer.policy,
-                "matcher": answer.matcher,
-                "observed": answer.observed,
-                "allowed": answer.allowed,
-                "held": answer.held,
-                "of": answer.of,
-            }
-            for answer in explanation.near
-        ],
-        "further": explanation.further,
-        "note": explanation.note,
-    }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from remediator.model import AuditEvent, AuditRecord, Instant, Struct, flat
+from remediator.engine.shapes import time
+from remediator.model import AuditEvent, AuditRecord, Struct, flat
 
 _WORDS = {
     "alert.accepted": "the alert arrived",
@@ -49,9 +50,9 @@ _WORDS = {
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """One line: when, what, and who did it."""
+    """One line: when (RFC 3339), what, and who did it."""
 
-    at: Instant
+    at: str
     kind: str
     text: str
     actor: str
@@ -61,7 +62,7 @@ class Line(Struct, frozen=True, kw_only=True):
 def line(record: AuditRecord) -> Line:
     """An audit record as one line."""
     said = record.event
-    return Line(at=record.at, kind=said.kind, text=words(said), actor=said.actor, run=said.run)
+    return Line(at=time(record.at), kind=said.kind, text=words(said), actor=said.actor, run=said.run)
 
 
 def words(said: AuditEvent) -> str:
