@@ -109,6 +109,7 @@ class Reason(StrEnum):
     OPEN_RUNS = "open_runs"
     GAVE_UP = "gave_up"
     CHANGED_BY_PERSON = "changed_by_person"
+    MANAGED_ELSEWHERE = "managed_elsewhere"
     IRREVERSIBLE = "irreversible"
     APPROVAL_REJECTED = "approval_rejected"
     APPROVAL_EXPIRED = "approval_expired"
