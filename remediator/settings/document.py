@@ -15,6 +15,7 @@ from remediator.errors import ConfigurationError
 
 Path = tuple[str | int, ...]
 
+_TAGS = {"map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value", "merge"}
 _NULL = re.compile(r"~|null|Null|NULL|")
 _TRUE = re.compile(r"true|True|TRUE")
 _FALSE = re.compile(r"false|False|FALSE")
@@ -57,15 +58,15 @@ def _value(node: yaml.Node, path: Path, file: str, lines: dict[Path, int], seen:
     if id(node) in seen:
         raise ConfigurationError(f"{file}:{line}: aliases (*name) are not allowed; write the value out")
     seen.add(id(node))
+    # A tag that stands in the file (`!!python/object`) shows as one that no plain value has.
+    if node.tag.removeprefix("tag:yaml.org,2002:") not in _TAGS:
+        raise ConfigurationError(f"{file}:{line}: tags ({node.tag}) are not allowed")
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, file, lines, seen)
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*path, n), file, lines, seen) for n, item in enumerate(node.value)]
     assert isinstance(node, yaml.ScalarNode)
     text: str = node.value
-    # A tag in the file (`!!python/object`) shows as one that the resolver would not have chosen.
-    if not node.tag.startswith("tag:yaml.org,2002:"):
-        raise ConfigurationError(f"{file}:{line}: tags ({node.tag}) are not allowed")
     return text if node.style is not None else _scalar(text)
 
 

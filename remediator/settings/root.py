@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     engine: Engine = Engine()
     log: Log = Log()
     audit: Audit = Audit()
+    plugins: tuple[str, ...] = ()
+    """Importable packages with further actions and checks, beside the shipped ones."""
     secrets_dir: Path | None = None
     """A directory with one file for each secret, named as in `${NAME}`."""
     failpoint: str = ""
