@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -33,6 +34,8 @@ class FakeHttp:
 
     def __init__(self) -> None:
         self.faults = Faults()
+        self.meanwhile: Callable[[Request], None] | None = None
+        """What somebody else does right before a request is carried out."""
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -97,6 +100,8 @@ class FakeHttp:
 
     def _served(self, request: Request) -> Answer | None:
         fault = self.faults.arrived(self.name(request), request)
+        if self.meanwhile is not None:
+            self.meanwhile(request)
         return self.respond(request) if fault is None else self._wrong(fault, request)
 
     def _wrong(self, fault: Fault, request: Request) -> Answer | None:
