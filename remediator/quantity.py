@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema, core_schema
 from remediator.model import DAY, HOUR, MINUTE, SECOND, Millis, span
 
 _SIZES = {"d": DAY, "h": HOUR, "m": MINUTE, "s": SECOND, "ms": Millis(1)}
-_PATTERN = r"^([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6}ms)?$"
+_PATTERN = r"([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6}ms)?"
 
 
 def millis(text: str) -> Millis:
@@ -25,7 +25,7 @@ def millis(text: str) -> Millis:
     Raises:
         ValueError: not a duration; the message names what was seen and how to write it.
     """
-    match = re.match(_PATTERN, text)
+    match = re.fullmatch(_PATTERN, text)
     if match is None or not text:
         raise ValueError(f"{text!r} is not a duration; write it like 30s, 5m, 1h30m or 7d")
     counts = (int((group or "0").rstrip("dhms")) for group in match.groups())
@@ -37,6 +37,9 @@ class Duration:
     """Makes an `int` parameter a duration: text in policies and in plans, milliseconds in code.
 
         longer_than: Annotated[Millis, Duration(SECOND, DAY)]
+
+    A default is given in milliseconds; `Field(json_schema_extra={"default": "3s"})`
+    shows it as text to editors.
 
     Args:
         at_least, at_most: the hard bounds in milliseconds, both allowed.
@@ -71,6 +74,6 @@ class Duration:
     ) -> JsonSchemaValue:
         return {
             "type": "string",
-            "pattern": _PATTERN,
+            "pattern": f"^{_PATTERN}$",
             "description": f"a duration from {span(self.at_least)} to {span(self.at_most)}",
         }

@@ -22,7 +22,11 @@ class Health(Params):
     """Added to the connection's address."""
     status: Annotated[str, Field(pattern="^[1-5][0-9]{2}(-[1-5][0-9]{2})?$")] = "200-299"
     """The statuses that are healthy: one, or first-last."""
-    timeout: Annotated[Millis, Duration(Millis(100), Millis(10 * SECOND))] = Millis(3 * SECOND)
+    timeout: Annotated[
+        Millis,
+        Duration(Millis(100), Millis(10 * SECOND)),
+        Field(json_schema_extra={"default": "3s"}),
+    ] = Millis(3 * SECOND)
     """How long connecting, and waiting for the answer, may take."""
 
 
