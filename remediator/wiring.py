@@ -5,24 +5,25 @@ from __future__ import annotations
 import functools
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from remediator import failpoint, metrics
-from remediator.catalogue import scan
+from remediator.catalogue import PACKAGES, scan
 from remediator.clients.connections import CallContext, Connections
 from remediator.clock import SystemClock
 from remediator.contracts import Catalogue, Clock, Context, Notifier, Receiver, Store
 from remediator.engine.case import Tools
 from remediator.engine.daemon import MANUAL, Daemon, Manual
 from remediator.engine.execute import Execute
-from remediator.engine.policies import Policies
+from remediator.engine.policies import Compile, Policies
 from remediator.engine.threads import Threads
 from remediator.engine.worker import Worker
 from remediator.model import Episode, Instant
 from remediator.notify.apprise import AppriseNotifier
-from remediator.notify.log import LogNotifier
 from remediator.notify.outbox import Drain
-from remediator.policy.set import PolicySet, Vocabulary, compile_set
+from remediator.policy.cache import Cache
+from remediator.policy.set import PolicySet, compile_set
+from remediator.policy.vocabulary import Vocabulary
 from remediator.receivers.alertmanager import Alertmanager
 from remediator.receivers.cloud_monitoring import CloudMonitoring
 from remediator.settings import Settings
@@ -30,9 +31,13 @@ from remediator.store import open_store
 
 
 @functools.cache
-def catalogue() -> Catalogue:
-    """Every action and check of this version."""
-    return scan()
+def catalogue(plugins: tuple[str, ...] = ()) -> Catalogue:
+    """Every action and check of this version, and of the packages that settings name.
+
+    Raises:
+        ConfigurationError: a module cannot be imported, or two things have one name.
+    """
+    return scan((*PACKAGES, *plugins))
 
 
 def receivers(settings: Settings) -> dict[str, Receiver]:
@@ -45,10 +50,10 @@ def receivers(settings: Settings) -> dict[str, Receiver]:
     }
 
 
-def vocabulary(settings: Settings, known: Catalogue | None = None) -> Vocabulary:
+def vocabulary(settings: Settings) -> Vocabulary:
     """The names that policies may use."""
     return Vocabulary(
-        catalogue=known or catalogue(),
+        catalogue=catalogue(settings.plugins),
         connections={name: connection.kind for name, connection in settings.connections.items()},
         senders=frozenset(settings.senders),
         notifiers=frozenset(settings.notifiers),
@@ -68,45 +73,63 @@ def store(settings: Settings, clock: Clock | None = None, read_only: bool = Fals
 
 
 def notifiers(settings: Settings) -> dict[str, Notifier]:
-    """The notifiers of settings; the log is always one."""
-    found: dict[str, Notifier] = {"log": LogNotifier()}
-    for name, notifier in settings.notifiers.items():
-        found[name] = AppriseNotifier(name, notifier.url)
-    return found
+    """The notifiers of settings; the log is told besides, always."""
+    return {name: AppriseNotifier(name, notifier.url.get_secret_value()) for name, notifier in settings.notifiers.items()}
 
 
-def build(settings: Settings, *, clock: Clock | None = None, known: Catalogue | None = None) -> Daemon:
+def compiler(settings: Settings) -> Compile:
+    """Policy texts → set, with the names of these settings, and what was validated before kept
+    beside the store's file."""
+    words = vocabulary(settings)
+    path = settings.store.path
+    cache = Cache(path.parent / "policy-cache") if path is not None else None
+
+    def compile(files: Mapping[str, str]) -> PolicySet:
+        return compile_set(files, words, cache=cache)
+
+    return compile
+
+
+def recipients(policies: Policies) -> Callable[[str], Sequence[str]]:
+    """Who a chain tells first."""
+
+    def told(chain: str) -> Sequence[str]:
+        current = policies.current
+        steps = current.escalation.chains.get(chain, ()) if current is not None else ()
+        return steps[0].notify if steps else ()
+
+    return told
+
+
+def build(settings: Settings, clock: Clock | None = None) -> Daemon:
     """A daemon, not yet started.
 
     Args:
         clock: for tests; the system's otherwise.
-        known: another catalogue than the shipped one (benchmarks).
+
+    Raises:
+        ConfigurationError: a part cannot be made from these settings.
     """
     if settings.failpoint:
         failpoint.arm(settings.failpoint)
     metrics.declare(senders=settings.senders, notifiers=settings.notifiers)
-    known = known or catalogue()
+    known = catalogue(settings.plugins)
     durable = store(settings, clock)
     connections = Connections(settings.connections)
 
     def context(now: Instant, episode: Episode | None) -> Context:
         return CallContext(connections, now, episode)
 
-    words = vocabulary(settings, known)
-
-    def compile(files: Mapping[str, str]) -> PolicySet:
-        return compile_set(files, words)
-
-    policies = Policies(durable, known, compile, settings.policies.dir)
+    policies = Policies(durable, known, compiler(settings), settings.policies.dir)
     execute = Execute(
         contexts=context,
         threads=Threads(),
         read_timeout=settings.engine.check_timeout / 1000,
         apply_timeout=settings.engine.action_timeout / 1000,
     )
-    name = f"{socket.gethostname()}:{os.getpid()}"
-    worker = Worker(name, Tools(durable, known, execute), policies, most=settings.engine.workers)
-    drain = Drain(durable, notifiers(settings), policies)
+    worker_name = f"{socket.gethostname()}:{os.getpid()}"
+    worker = Worker(worker_name, Tools(durable, known, execute), policies, most=settings.engine.workers)
+    drain = Drain(durable, notifiers(settings), recipients(policies))
     return Daemon(
         settings=settings,
         store=durable,

@@ -1,0 +1,1 @@
+"""Real daemon processes that are killed, against a provider that records every call."""

@@ -1,0 +1,1 @@
+"""A plugin: actions for the crash tests."""

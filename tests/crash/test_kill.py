@@ -1,0 +1,112 @@
+"""kill -9 at every boundary between two states, then a restart: no alert lost, no action twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash.installation import Installation, firing
+from tests.crash.provider import Provider
+
+POLICY = """
+name: grow
+mode: enforce
+from: [am]
+match: [alertname="QueueHigh"]
+for: 1s
+remedies:
+  - action: recorder.grow
+    with: {{connection: recorder, name: "${{labels.queue}}", add: 2, max: 10, url: "{url}"}}
+verify:
+  within: 20s
+  every: 1s
+  checks: [{{check: alert.firing, with: {{}}, is: "== 1"}}]
+escalate: on-call
+"""
+ESCALATION = "chains: {on-call: [{after: 0m, notify: [log]}]}\n"
+
+BOUNDARIES = {
+    # fail-point: what must become of the run
+    "accept.before_commit": "succeeded",
+    "accept.after_commit": "succeeded",
+    "admit.before_commit@apply": "succeeded",
+    "admit.after_commit@apply": "escalated",  # an intent, no call: cannot be repeated safely here
+    "apply.before@recorder.grow": "escalated",
+    "apply.after@recorder.grow": "succeeded",  # it was applied: seen by looking
+    "move.before_commit@SETTLING": "succeeded",
+    "move.after_commit@SETTLING": "succeeded",
+    "move.before_commit@succeeded": "succeeded",
+    "move.after_commit@succeeded": "succeeded",
+}
+
+
+def installation(home: Path, provider: Provider) -> Installation:
+    return Installation(
+        home,
+        {"grow.yaml": POLICY.format(url=provider.url), "escalation.yaml": ESCALATION},
+        connections={"recorder": {"kind": "http", "url": provider.url}},
+        plugins=["tests.crash.plugin"],
+    )
+
+
+@pytest.mark.parametrize(("failpoint", "outcome"), BOUNDARIES.items())
+def test_killed_at_a_boundary(tmp_path: Path, failpoint: str, outcome: str) -> None:
+    with Provider() as provider, installation(tmp_path, provider) as daemon:
+        daemon.start(failpoint)
+        alert = firing(queue="jobs")
+        answered = daemon.post(alert)
+        assert daemon.dead(), f"it never reached {failpoint}\n{daemon.process.tail()}"  # type: ignore[union-attr]
+        assert daemon.process.returncode == -9  # type: ignore[union-attr]
+
+        daemon.start()
+        if answered is None:
+            assert daemon.post(alert) == 200  # what Alertmanager does with what was not answered
+        daemon.until(lambda: [run["outcome"] for run in daemon.runs()] == [outcome], f"{failpoint} → {outcome}")
+        assert daemon.post(alert) == 200  # and what it does every repeat_interval
+        assert len(daemon.runs()) == 1
+        assert len(daemon.get("alerts")["alerts"]) == 1
+        assert len(provider.calls) == (0 if outcome == "escalated" else 1)
+        assert provider.twice() == []
+        assert daemon.get("audit/verify")["changed"] == []
+
+
+def test_killed_again_and_again_with_a_backlog(tmp_path: Path) -> None:
+    """Twenty alerts, slow calls, a kill every second: each target grows at most once, none is forgotten."""
+    count = 12
+    policy = POLICY.replace("for: 1s\n", "").replace(
+        "escalate:", "limits: {{budget: [100 per 1h], concurrent: 4, open_runs: 100}}\nescalate:"
+    )
+    with Provider(slow=0.3) as provider:
+        daemon = Installation(
+            tmp_path,
+            {
+                "grow.yaml": policy.format(url=provider.url),
+                "escalation.yaml": ESCALATION,
+                "limits.yaml": "global: {budget: [100 per 1h], concurrent: 4}\n",
+            },
+            connections={"recorder": {"kind": "http", "url": provider.url}},
+            plugins=["tests.crash.plugin"],
+        )
+        with daemon:
+            daemon.start()
+            accepted = [i for i in range(count) if daemon.post(firing(queue=f"q{i}")) == 200]
+            assert len(accepted) == count
+            for pause in (0.5, 1.0, 0.8):
+                import time
+
+                time.sleep(pause)
+                daemon.kill()
+                daemon.start()
+            daemon.until(
+                lambda: all(run["outcome"] for run in daemon.runs()) and len(daemon.runs()) == count,
+                "every run ends",
+                seconds=60,
+            )
+            assert provider.twice() == []
+            assert provider.collisions == []
+            grown = [call["name"] for call in provider.calls]
+            assert sorted(grown) == sorted(set(grown))
+            outcomes = {run["target"]: run["outcome"] for run in daemon.runs()}
+            for name in grown:
+                assert outcomes[f"recorder:{name}"] == "succeeded"
