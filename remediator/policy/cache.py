@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from pydantic import ValidationError
 
-_PREFIX = "policies-"
+from remediator.policy.schema import Policy
 
 
 def key(text: str) -> str:
@@ -27,34 +28,38 @@ def key(text: str) -> str:
 
 
 class Cache:
-    """The validated forms on disk.
+    """Validated policies by key, in memory and, if wanted, on disk.
 
     Args:
-        directory: made if missing, readable by its owner only.
+        directory: made if missing, readable by its owner only; None keeps them in memory only.
     """
 
-    def __init__(self, directory: str | Path) -> None:
-        self._directory = Path(directory)
+    def __init__(self, directory: str | Path | None = None) -> None:
+        self._directory = Path(directory) if directory is not None else None
+        self._digest = ""
+        self._policies: dict[str, Policy] = {}
 
-    def load(self, digest: str) -> Mapping[str, dict[str, Any]]:
-        """The forms kept for a vocabulary's digest, by key; empty where there are none to be trusted."""
-        file = self._file(digest)
-        try:
-            if not (_private(self._directory) and _private(file)):
-                return {}
-            raw = file.read_bytes()
-        except OSError:
-            return {}
-        checksum, _, body = raw.partition(b"\n")
-        if hashlib.sha256(body).hexdigest().encode() != checksum:
-            return {}
-        try:
-            return msgspec.json.decode(body, type=dict[str, dict[str, Any]])
-        except (msgspec.DecodeError, RecursionError):
-            return {}
+    def load(self, digest: str) -> Mapping[str, Policy]:
+        """The policies kept for a vocabulary's digest; empty where there are none to be trusted."""
+        if digest != self._digest:
+            self._digest = digest
+            self._policies = {}
+            try:
+                for name, form in self._read(digest).items():
+                    self._policies[name] = Policy.model_validate(form, by_alias=True, by_name=False)
+            except ValidationError:
+                self._policies = {}
+        return self._policies
 
-    def save(self, digest: str, forms: Mapping[str, dict[str, Any]]) -> None:
-        """Keep these forms and no others. A directory that cannot be written is no error."""
+    def save(self, digest: str, policies: dict[str, Policy]) -> None:
+        """Keep these and no others. A directory that cannot be written is no error."""
+        self._digest, self._policies = digest, policies
+        if self._directory is None:
+            return
+        forms = {
+            name: policy.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            for name, policy in policies.items()
+        }
         body = msgspec.json.encode(forms)
         with contextlib.suppress(OSError):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,16 +67,34 @@ class Cache:
             try:
                 with os.fdopen(handle, "wb") as out:
                     out.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-                Path(name).replace(self._file(digest))
+                Path(name).replace(self._directory / _file(digest))
             except OSError:
                 Path(name).unlink(missing_ok=True)
                 raise
-            for old in self._directory.glob(f"{_PREFIX}*.json"):
-                if old != self._file(digest):
+            for old in self._directory.glob(_file("*")):
+                if old.name != _file(digest):
                     old.unlink(missing_ok=True)
 
-    def _file(self, digest: str) -> Path:
-        return self._directory / f"{_PREFIX}{digest[:32]}.json"
+    def _read(self, digest: str) -> dict[str, dict[str, Any]]:
+        if self._directory is None:
+            return {}
+        file = self._directory / _file(digest)
+        try:
+            if not (_private(self._directory) and _private(file)):
+                return {}
+            checksum, _, body = file.read_bytes().partition(b"\n")
+        except OSError:
+            return {}
+        if hashlib.sha256(body).hexdigest().encode() != checksum:
+            return {}
+        try:
+            return msgspec.json.decode(body, type=dict[str, dict[str, Any]])
+        except (msgspec.DecodeError, RecursionError):
+            return {}
+
+
+def _file(digest: str) -> str:
+    return f"policies-{digest[:32]}.json"
 
 
 def _private(path: Path) -> bool:

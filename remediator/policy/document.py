@@ -132,7 +132,7 @@ class _Reader:
         while type(event := get()) is not _END_MAPPING:
             if type(event) in (_START_MAPPING, _START_LIST):
                 raise self._at("a key must be text; put text with { } [ ] in quotes", event)
-            key = self._node(get, event, path, depth)
+            key = self._node(get, event, (*path, KEY), depth)
             if not isinstance(key, str):
                 raise self._at(f"the key {event.value} must be text; put it in quotes", event)
             if key == "<<" and not event.style:
@@ -171,7 +171,7 @@ class _Reader:
         return text
 
     def _integer(self, digits: str, base: int, event: Any) -> int:
-        if len(digits) > 19:
+        if len(digits.lstrip("+-")) > 19:
             raise self._at("a number of more than 19 digits; put it in quotes if it is text", event)
         return int(digits, base)
 

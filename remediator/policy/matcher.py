@@ -119,7 +119,10 @@ def parse(text: str, check: bool = True) -> tuple[Matcher, ...]:
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"a matcher of {len(text)} characters; at most {MAX_LENGTH} are read")
-    inside = text.removeprefix("{").removesuffix("}")
+    # Alertmanager drops a brace on one side too, and so makes another expression of a=~x{2}
+    if text.strip().startswith("{") is not text.strip().endswith("}"):
+        raise ValueError(f"{shorten(text)!r} has a brace on one side only; put the value in double quotes")
+    inside = text.strip().removeprefix("{").removesuffix("}")
     matchers = tuple(_one(part) for part in _split(inside))
     if not matchers:
         raise ValueError('an entry without a matcher; write for example alertname="QueueDepthHigh"')

@@ -6,9 +6,10 @@ Inside the package a policy is these frozen values; `from`, `for`, `with` and `i
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from remediator.contracts import Catalogue
 from remediator.model import DAY, HOUR, MINUTE, SECOND, Budget, Millis, Mode, Severity
@@ -25,15 +26,16 @@ from remediator.policy.fields import (
     Name,
     Positive,
 )
+from remediator.policy.template import With
 
 __all__ = [
     "ActionUse", "Approval", "BlastRadius", "CheckUse", "Comparison", "Limits", "Policy", "Remedy", "Verify",
 ]  # fmt: skip
 
-With = dict[str, Any]
+Parameters = Annotated[dict[str, Any], AfterValidator(With)]
 _CHECK: Any = Field(description="The check's name, as `remediator checks` lists it.")
 _WITH: Any = Field(
-    alias="with", default_factory=dict, description="Parameters; labels only where a selector stands."
+    alias="with", default_factory=With, description="Parameters; labels only where a selector stands."
 )
 
 
@@ -41,7 +43,7 @@ class CheckUse(Frozen):
     """A check, its parameters, and what its value must be."""
 
     check: str = _CHECK
-    with_: With = _WITH
+    with_: Parameters = _WITH
     is_: ComparisonField | None = Field(
         default=None,
         alias="is",
@@ -53,7 +55,7 @@ class ActionUse(Frozen):
     """An action and its parameters."""
 
     action: str = Field(description="The action's name, as `remediator actions` lists it.")
-    with_: With = _WITH
+    with_: Parameters = _WITH
 
 
 class Remedy(Frozen):
@@ -62,7 +64,7 @@ class Remedy(Frozen):
     action: str | None = Field(
         default=None, description="The action's name, as `remediator actions` lists it."
     )
-    with_: With = _WITH
+    with_: Parameters = _WITH
     steps: tuple[ActionUse, ...] = Field(
         default=(), max_length=20, description="Actions done in order; the first failure ends the rung."
     )
@@ -82,7 +84,7 @@ class Remedy(Frozen):
         _need_comparison(self.when, "when")
         return self
 
-    @property
+    @cached_property
     def actions(self) -> tuple[ActionUse, ...]:
         """What the rung does, in order."""
         if self.action is None:

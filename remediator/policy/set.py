@@ -25,7 +25,7 @@ from remediator.policy.uses import Fault, Uses
 from remediator.policy.vocabulary import Vocabulary
 from remediator.policy.window import Window
 
-__all__ = ["MatchResult", "PolicySet", "compile_set", "content_hash"]
+__all__ = ["MatchResult", "PolicySet", "Vocabulary", "compile_set", "content_hash"]
 
 T = TypeVar("T")
 
@@ -92,9 +92,10 @@ class PolicySet:
             return MatchResult(False, "from", alert.sender, ", ".join(policy.from_))
         for matcher in self._matchers[policy_name]:
             if not matcher.matches(alert.labels):
-                observed = f'{matcher.name}="{shorten(alert.labels[matcher.name])}"'
-                if matcher.name not in alert.labels:
-                    observed = f"{matcher.name} is absent"
+                seen = alert.labels.get(matcher.name)
+                observed = (
+                    f"{matcher.name} is absent" if seen is None else f'{matcher.name}="{shorten(seen)}"'
+                )
                 return MatchResult(False, str(matcher), observed, str(matcher))
         return MatchResult(True)
 
@@ -210,23 +211,19 @@ class _Compilation:
     def _read_policies(self) -> None:
         digest = self._vocabulary.digest() if self._cache is not None else ""
         before = self._cache.load(digest) if self._cache is not None else {}
-        after: dict[str, dict[str, Any]] = {}
-        missed = False
+        after: dict[str, Policy] = {}
         for file in sorted(self._files):
             if file in source.SPECIAL:
                 continue
             text = self._files[file]
-            form_key = key(text) if self._cache is not None else ""
-            policy = source.restore(before[form_key]) if form_key in before else None
+            text_key = key(text)
+            policy = before.get(text_key)
             if policy is None:
-                missed = True
                 policy = self._collect(partial(source.policy, file, text, self._uses))
-            if policy is None:
-                continue
-            if self._cache is not None:
-                after[form_key] = before.get(form_key) or source.form(policy)
-            self._add(file, policy)
-        if self._cache is not None and (missed or len(after) != len(before)):
+            if policy is not None:
+                after[text_key] = policy
+                self._add(file, policy)
+        if self._cache is not None and after.keys() != before.keys():
             self._cache.save(digest, after)
 
     def _add(self, file: str, policy: Policy) -> None:

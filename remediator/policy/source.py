@@ -54,19 +54,6 @@ def matchers(policy: Policy) -> tuple[Matcher, ...]:
     return tuple(one for entry in policy.match for one in matcher.parse(entry, check=False))
 
 
-def form(policy: Policy) -> dict[str, Any]:
-    """A validated policy as JSON, for the cache."""
-    return policy.model_dump(mode="json", by_alias=True, exclude_unset=True)
-
-
-def restore(form: dict[str, Any]) -> Policy | None:
-    """A policy from its form; None where the form is not one."""
-    try:
-        return Policy.model_validate(form, by_alias=True, by_name=False)
-    except ValidationError:
-        return None
-
-
 def placed(file: str, text: str, faults: Iterable[Fault]) -> list[PolicyError]:
     """Faults with their line and column."""
     found = document.positions(text, file)
@@ -107,7 +94,14 @@ def _validated(file: str, text: str, model: type[BaseModel]) -> Any:
     try:
         return model.model_validate(value, context=FROM_FILE, by_alias=True, by_name=False)
     except ValidationError as error:
-        faults = [_fault(item, model) for item in error.errors(include_url=False)]
+        items = error.errors(include_url=False)
+        # a list whose entries are all faulty is "too short" as well, which helps nobody
+        deeper = {tuple(item["loc"])[:depth] for item in items for depth in range(len(item["loc"]))}
+        faults = [
+            _fault(item, model)
+            for item in items
+            if item["type"] != "too_short" or tuple(item["loc"]) not in deeper
+        ]
         raise PolicyErrors(placed(file, text, faults)) from None
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import re2
 from pydantic import ValidationError
@@ -75,13 +76,46 @@ def render(with_: Mapping[str, Any], params: type[P], alert: Alert) -> P:
         Refused: (UNKNOWN_LABEL) the alert does not carry a label or annotation that is asked for.
         Refused: (INVALID_PARAMETER) a value does not fit; names the parameter, the value, the pattern.
     """
+    ready = _prepare(with_, params)
+    if ready.constant is not None:
+        return ready.constant
+    values = dict(ready.fixed)
+    for name, value, annotation in ready.filled:
+        values[name] = _render(name, value, annotation, alert)
+    return _validate(params, values)
+
+
+class With(dict[str, Any]):
+    """Parameters as written, with what `render` has worked out from them once."""
+
+    __slots__ = ("ready",)
+
+    ready: tuple[type[Params], _Ready[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready(Generic[P]):
+    """Of parameters: all of them where nothing comes from the alert; else the fixed ones and the rest."""
+
+    constant: P | None
+    fixed: dict[str, Any]
+    filled: tuple[tuple[str, Any, Any], ...]
+
+
+def _prepare(with_: Mapping[str, Any], params: type[P]) -> _Ready[P]:
+    if isinstance(with_, With) and (kept := getattr(with_, "ready", None)) and kept[0] is params:
+        return kept[1]  # type: ignore[no-any-return]
+    taken = {path[0] for path, text, _ in marks.leaves(with_, params) if refers(text)}
     known = marks.parameters(params)
-    values = {
-        name: _render(name, value, known.get(name), alert)
-        if isinstance(value, str | dict | list | tuple)
-        else value
-        for name, value in with_.items()
-    }
+    fixed = {name: _unescaped(value) for name, value in with_.items() if name not in taken}
+    filled = tuple((name, with_[name], known.get(name)) for name in with_ if name in taken)
+    ready = _Ready(None if filled else _validate(params, fixed), fixed, filled)
+    if isinstance(with_, With):
+        with_.ready = (params, ready)
+    return ready
+
+
+def _validate(params: type[P], values: dict[str, Any]) -> P:
     try:
         return params.model_validate(values)
     except ValidationError as error:
@@ -93,6 +127,16 @@ def render(with_: Mapping[str, Any], params: type[P], alert: Alert) -> P:
             observed=shorten(first["input"]),
             allowed=first["msg"],
         ) from None
+
+
+def _unescaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return unescape(value)
+    if isinstance(value, Mapping):
+        return {key: _unescaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_unescaped(item) for item in value]
+    return value
 
 
 def _render(where: str, value: Any, annotation: Any, alert: Alert) -> Any:
@@ -111,20 +155,23 @@ def _render(where: str, value: Any, annotation: Any, alert: Alert) -> Any:
 
 
 def _text(where: str, text: str, annotation: Any, alert: Alert) -> str:
-    if "$" not in text:
-        result = text
-    elif not refers(text):
-        result = unescape(text)
-    else:
-        if (mark := marks.selector(annotation)) is None:  # refused at load; never trusted to have been
-            raise Refused(
-                Reason.INVALID_PARAMETER,
-                f"{where} may not be taken from an alert",
-                observed=shorten(text),
-                allowed="a fixed value",
-            )
-        result = _TOKEN.sub(_filler(where, alert), text)
-        _fit(where, result, mark)
+    if not refers(text):
+        return unescape(text)
+    if (mark := marks.selector(annotation)) is None:  # refused at load; never trusted to have been
+        raise Refused(
+            Reason.INVALID_PARAMETER,
+            f"{where} may not be taken from an alert",
+            observed=shorten(text),
+            allowed="a fixed value",
+        )
+    result = _TOKEN.sub(_filler(where, alert), text)
+    if allowed := misfit(result, mark):
+        raise Refused(
+            Reason.INVALID_PARAMETER,
+            f"{where} does not fit: {shorten(result)}",
+            observed=shorten(result),
+            allowed=allowed,
+        )
     return result
 
 
@@ -159,18 +206,13 @@ def misfit(value: str, mark: Selector) -> str:
     """Why a value does not fit a selector; "" where it does."""
     if len(value) > MAX_LENGTH:
         return f"at most {MAX_LENGTH} characters"
+    return _misfit(value, mark)
+
+
+@lru_cache(maxsize=4096)
+def _misfit(value: str, mark: Selector) -> str:
     if _UNPRINTABLE.search(value):
         return "text without control characters"
     if _pattern(mark.pattern).fullmatch(value) is None:
         return mark.pattern
     return ""
-
-
-def _fit(where: str, value: str, mark: Selector) -> None:
-    if allowed := misfit(value, mark):
-        raise Refused(
-            Reason.INVALID_PARAMETER,
-            f"{where} does not fit: {shorten(value)}",
-            observed=shorten(value),
-            allowed=allowed,
-        )
