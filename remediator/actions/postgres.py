@@ -108,7 +108,7 @@ class _End(Action[Q]):
     landing_time = Millis(30 * SECOND)
     settle_time = MINUTE
     blast_unit = "sessions"
-    fields = ("sessions", "max_connections", "seen", "found")
+    fields = ("sessions",)
     permissions = (
         Permission("postgres", "GRANT pg_read_all_stats TO remediator", "see what other roles' sessions do"),
         Permission("postgres", "GRANT pg_signal_backend TO remediator", "end sessions of other roles"),
@@ -226,7 +226,7 @@ class CancelQueries(_End[CancelParams]):
     """The gentle one: the query ends with an error, the session and its client stay."""
 
     name = "postgres.cancel_queries"
-    summary = "Cancel the longest-running queries of a database (pg_cancel_backend)."
+    summary = "Cancel the longest-running queries of a database (pg_cancel_backend)"
     params = CancelParams
     irreversible = "a cancelled query has lost its work; its client decides whether to run it again"
     function = "pg_cancel_backend"
@@ -243,7 +243,7 @@ class TerminateQueries(_End[TerminateParams]):
     """The firm one: the session ends, its transaction is rolled back, its connection is free again."""
 
     name = "postgres.terminate_queries"
-    summary = "Terminate the sessions with the longest-running queries or idle transactions."
+    summary = "Terminate the sessions with the longest-running queries or idle transactions"
     params = TerminateParams
     irreversible = "a terminated session is gone and its transaction rolled back; its client connects again"
     function = "pg_terminate_backend"

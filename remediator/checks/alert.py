@@ -18,7 +18,7 @@ class Value(Check[NoParams]):
     """In the unit the sender reports; compare with a plain number. It is as old as the last delivery."""
 
     name = "alert.value"
-    summary = "The value that the sender reported with the alert's last delivery."
+    summary = "The value that the sender reported with the alert's last delivery"
     params = NoParams
     unit = ""
     max_age = Millis(15 * MINUTE)
@@ -39,7 +39,7 @@ class Value(Check[NoParams]):
 
 class Firing(Check[NoParams]):
     name = "alert.firing"
-    summary = "1 while the alert fires, 0 once its sender said that it resolved."
+    summary = "1 while the alert fires, 0 once its sender said that it resolved"
     params = NoParams
     unit = ""
     permissions = RECEIVING

@@ -37,7 +37,7 @@ class HttpHealth(Check[Health]):
     """
 
     name = "http.health"
-    summary = "1 if a GET is answered with a healthy status, 0 if the service answers otherwise or not."
+    summary = "1 if a GET is answered with a healthy status, 0 if the service answers otherwise or not"
     params = Health
     unit = ""
     permissions = (Permission("http", "GET <path>", "ask the service whether it is healthy"),)

@@ -13,14 +13,14 @@ from remediator.model import Reading, Sample
 # slots of max_connections (walsenders and workers have their own); the last ones are kept for superusers
 # and, from 16 on, for pg_use_reserved_connections.
 _COUNT = """
-SELECT count(*) FILTER (WHERE backend_type = 'client backend')::int AS used,
-       count(*) FILTER (WHERE backend_type = 'client backend' AND datname = current_database())::int AS here,
+SELECT count(*) FILTER (WHERE taken)::int AS used,
+       count(*) FILTER (WHERE taken AND datname = current_database())::int AS here,
        coalesce(bool_or(usesysid IS NOT NULL AND backend_start IS NULL), false) AS hidden,
        (current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
         - coalesce(current_setting('reserved_connections', true)::int, 0)) AS slots,
        (SELECT datconnlimit FROM pg_database WHERE datname = current_database()) AS limit_here,
        quote_ident(current_user) AS me
-FROM pg_stat_activity
+FROM (SELECT *, backend_type = 'client backend' AND pid <> pg_backend_pid() AS taken FROM pg_stat_activity) a
 """
 
 
@@ -33,13 +33,13 @@ class Pool(Params):
 class Connections(Check[Pool]):
     """100 % is where the next ordinary connection is refused, so reserved slots are not in the whole.
 
-    The part is every client session, superusers' and our own included: each takes a slot. With
-    `database: current` the part is that database's sessions and the whole its own CONNECTION LIMIT, if that
-    is smaller. It can go beyond 100 % by the reserved slots.
+    The part is every client session, superusers' included, for each takes a slot; only the session that asks
+    is left out. With `database: current` the part is that database's sessions and the whole its own
+    CONNECTION LIMIT, if that is smaller. It can go beyond 100 % by the reserved slots.
     """
 
     name = "postgres.connections"
-    summary = "Connections in use, in percent of those that ordinary roles can have."
+    summary = "Connections in use, in percent of those that ordinary roles can have"
     params = Pool
     unit = "%"
     permissions = (

@@ -59,7 +59,7 @@ class Query(Check[InstantQuery]):
     """
 
     name = "prometheus.query"
-    summary = "The number that an instant query gives."
+    summary = "The number that an instant query gives"
     params = InstantQuery
     unit = ""
     max_age = MINUTE  # the sample's time is that of the evaluation: a larger gap is a clock that is wrong
