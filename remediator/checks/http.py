@@ -16,7 +16,7 @@ _SEGMENT = "[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 PATH = f"^/({_SEGMENT}/)*({_SEGMENT})?$"
 
 
-class Health(Params):
+class HealthParams(Params):
     connection: Annotated[str, ConnectionOf("http")]
     path: Annotated[str, Selector(PATH), Field(pattern=PATH, max_length=300)] = "/"
     """Added to the connection's address."""
@@ -30,7 +30,7 @@ class Health(Params):
     """How long connecting, and waiting for the answer, may take."""
 
 
-class HttpHealth(Check[Health]):
+class Health(Check[HealthParams]):
     """0 is what the service itself did: another status, a refused or reset connection, no answer in time.
 
     No data is what may be our side: the name does not resolve, no route, a certificate we do not trust.
@@ -38,7 +38,7 @@ class HttpHealth(Check[Health]):
 
     name = "http.health"
     summary = "1 if a GET is answered with a healthy status, 0 if the service answers otherwise or not"
-    params = Health
+    params = HealthParams
     unit = ""
     permissions = (Permission("http", "GET <path>", "ask the service whether it is healthy"),)
     example = {
@@ -47,7 +47,7 @@ class HttpHealth(Check[Health]):
         "is": "== 1",
     }
 
-    def read(self, context: Context, params: Health) -> Reading:
+    def read(self, context: Context, params: HealthParams) -> Reading:
         client = context.client(HttpClient, params.connection)
         answer = client.get(params.path, timeout=params.timeout / SECOND)
         first, _, last = params.status.partition("-")

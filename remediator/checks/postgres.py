@@ -24,13 +24,13 @@ FROM (SELECT *, backend_type = 'client backend' AND pid <> pg_backend_pid() AS t
 """
 
 
-class Pool(Params):
+class ConnectionsParams(Params):
     connection: Annotated[str, ConnectionOf("postgres")]
     database: Literal["all", "current"] = "all"
     """Sessions of the whole server, or those of the connection's database alone."""
 
 
-class Connections(Check[Pool]):
+class Connections(Check[ConnectionsParams]):
     """100 % is where the next ordinary connection is refused, so reserved slots are not in the whole.
 
     The part is every client session, superusers' included, for each takes a slot; only the session that asks
@@ -40,14 +40,14 @@ class Connections(Check[Pool]):
 
     name = "postgres.connections"
     summary = "Connections in use, in percent of those that ordinary roles can have"
-    params = Pool
+    params = ConnectionsParams
     unit = "%"
     permissions = (
         Permission("postgres", "GRANT pg_read_all_stats TO remediator", "tell sessions from workers"),
     )
     example = {"check": "postgres.connections", "with": {"connection": "orders"}, "is": "> 80%"}
 
-    def read(self, context: Context, params: Pool) -> Reading:
+    def read(self, context: Context, params: ConnectionsParams) -> Reading:
         (row,) = context.client(PostgresClient, params.connection).read(_COUNT)
         if row["hidden"]:
             raise Permanent(

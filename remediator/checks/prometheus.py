@@ -18,7 +18,7 @@ VALUE = "^[^\\x00-\\x1f\\x7f]{1,256}$"
 _REDUCE: Mapping[str, Callable[[Iterable[float]], float]] = {"max": max, "min": min, "sum": sum}
 
 
-class InstantQuery(Params):
+class QueryParams(Params):
     connection: Annotated[str, ConnectionOf("prometheus")]
     query: Annotated[str, Field(min_length=1, max_length=4096)]
     """PromQL. `$name` in the double-quoted value of a label matcher is replaced from `vars`."""
@@ -52,7 +52,7 @@ class InstantQuery(Params):
         return values
 
 
-class Query(Check[InstantQuery]):
+class Query(Check[QueryParams]):
     """Series whose value is NaN or infinite are dropped. No series left is no data, never zero.
 
     Prometheus evaluates at its own present and leaves out series that are stale by its rules.
@@ -60,7 +60,7 @@ class Query(Check[InstantQuery]):
 
     name = "prometheus.query"
     summary = "The number that an instant query gives"
-    params = InstantQuery
+    params = QueryParams
     unit = ""
     max_age = MINUTE  # the sample's time is that of the evaluation: a larger gap is a clock that is wrong
     permissions = (Permission("http", "POST /api/v1/query", "evaluate an instant query"),)
@@ -75,7 +75,7 @@ class Query(Check[InstantQuery]):
         "is": "> 5%",
     }
 
-    def read(self, context: Context, params: InstantQuery) -> Reading:
+    def read(self, context: Context, params: QueryParams) -> Reading:
         client = context.client(PrometheusClient, params.connection)
         result = client.query(promql.fill(params.query, params.vars))
         warned = "; ".join(result.warnings)[:300]

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from remediator.checks.http import Health, HttpHealth
+from remediator.checks.http import Health, HealthParams
 from remediator.clients.connections import CallContext, Connections
 from remediator.errors import Temporary
 from remediator.model import Instant, Reading
 from remediator.settings import Basic, HttpConnection
 from tests.servers.ports import free_port
 
-CHECK = HttpHealth()
+CHECK = Health()
 
 
 class Service(BaseHTTPRequestHandler):
@@ -65,7 +65,7 @@ def read(url: str, settings: dict[str, Any] | None = None, **params: Any) -> Rea
     made = Connections({"shop": HttpConnection(url=url, **(settings or {}))})
     try:
         return CHECK.read(
-            CallContext(made, Instant(9)), Health.model_validate({"connection": "shop"} | params)
+            CallContext(made, Instant(9)), HealthParams.model_validate({"connection": "shop"} | params)
         )
     finally:
         made.close()
@@ -146,7 +146,7 @@ def test_a_secret_that_cannot_be_sent_is_not_repeated(service: int) -> None:
 )
 def test_a_path_cannot_leave_the_service(path: str) -> None:
     with pytest.raises(ValidationError, match="pattern"):
-        Health(connection="shop", path=path)
+        HealthParams(connection="shop", path=path)
 
 
 @pytest.mark.parametrize(
@@ -155,4 +155,4 @@ def test_a_path_cannot_leave_the_service(path: str) -> None:
 )
 def test_bounds_are_in_the_type(params: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        Health.model_validate({"connection": "shop"} | params)
+        HealthParams.model_validate({"connection": "shop"} | params)

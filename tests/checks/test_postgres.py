@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from remediator.checks.postgres import Connections as ConnectionsInUse
-from remediator.checks.postgres import Pool
+from remediator.checks.postgres import ConnectionsParams
 from remediator.clients.connections import CallContext, Connections
 from remediator.errors import Permanent
 from remediator.model import Instant
@@ -59,7 +59,7 @@ def context(server: Postgres) -> Iterator[CallContext]:
 
 
 def percent(context: CallContext, **params: Any) -> float:
-    (sample,) = CHECK.read(context, Pool.model_validate(params)).samples
+    (sample,) = CHECK.read(context, ConnectionsParams.model_validate(params)).samples
     assert sample.at == NOW
     return sample.value
 
@@ -105,4 +105,4 @@ def test_a_full_server_still_answers_and_has_all_its_slots_in_use_but_ours(
 def test_a_role_that_cannot_see_is_told_the_grant(server: Postgres, context: CallContext) -> None:
     with psycopg.connect(server.dsn("app", "orders")):
         with pytest.raises(Permanent, match="run: GRANT pg_read_all_stats TO blind;"):
-            CHECK.read(context, Pool(connection="blind"))
+            CHECK.read(context, ConnectionsParams(connection="blind"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from remediator.checks.prometheus import InstantQuery, Query
+from remediator.checks.prometheus import Query, QueryParams
 from remediator.clients.connections import CallContext, Connections
 from remediator.clients.prometheus import PrometheusClient
 from remediator.errors import Permanent, Temporary
@@ -88,7 +88,7 @@ def prometheus(exporter: int) -> Iterator[Prometheus]:
 def read(url: str, query: str, **params: Any) -> Reading:
     made = Connections({"metrics": PrometheusConnection(url=url)})
     try:
-        wanted = InstantQuery.model_validate({"connection": "metrics", "query": query} | params)
+        wanted = QueryParams.model_validate({"connection": "metrics", "query": query} | params)
         return CHECK.read(CallContext(made, Instant(0)), wanted)
     finally:
         made.close()
@@ -196,4 +196,4 @@ def test_identity_is_the_address_without_credentials(prometheus: Prometheus) -> 
 )
 def test_a_faulty_use_is_refused_when_the_policy_loads(params: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
-        InstantQuery.model_validate({"connection": "metrics"} | params)
+        QueryParams.model_validate({"connection": "metrics"} | params)
