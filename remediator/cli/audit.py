@@ -1,0 +1,86 @@
+"""`audit query` and `audit verify`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from remediator.cli import terminal, values
+from remediator.cli.invocation import Invocation
+from remediator.cli.verb import FINE, NO, group, verb
+
+app = group()
+
+
+@verb(app, "query")
+async def query(
+    call: Invocation,
+    alert: Annotated[int | None, typer.Option(min=1, help="Only about this alert.")] = None,
+    run: Annotated[int | None, typer.Option(min=1, help="Only about this run.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Only of this policy.")] = None,
+    target: Annotated[str | None, typer.Option(help="Only of this target.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only of this kind, e.g. run.refused.")] = None,
+    since: Annotated[str | None, typer.Option(help="2h (ago), or 2026-01-15T10:00:00Z.")] = None,
+    until: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="Else newest first.")] = False,
+) -> None:
+    """Ask the audit log."""
+    filters = {
+        "alert": alert,
+        "run": run,
+        "policy": policy,
+        "target": target,
+        "kind": kind,
+        "since": values.instant(since, "--since"),
+        "until": values.instant(until, "--until"),
+    }
+    async with call.reader() as reader:
+        found = await reader.audit(filters, limit, oldest_first)
+    rows = [
+        (
+            one["at"],
+            one["kind"],
+            one["actor"],
+            one["alert"],
+            one["run"],
+            one["policy"],
+            one["target"],
+            one["reason"],
+            one["observed"],
+            one["allowed"],
+        )
+        for one in found
+    ]
+    head = ("AT", "KIND", "ACTOR", "ALERT", "RUN", "POLICY", "TARGET", "REASON", "OBSERVED", "ALLOWED")
+    call.print(found, terminal.table(head, rows, "no such event"))
+
+
+@verb(app, "verify")
+async def verify(
+    call: Invocation,
+    head: Annotated[
+        str | None, typer.Option(help="A head noted earlier (log, metrics): proves that nothing was cut off.")
+    ] = None,
+) -> int:
+    """Check the sealed chain: 0 it is whole, 1 something is missing or was changed."""
+    async with call.reader() as reader:
+        report = await reader.verify(head)
+    lines = [
+        terminal.pairs(
+            [
+                ("sealed", str(report["sealed"])),
+                ("not yet sealed", str(report["unsealed"])),
+                ("head", report["head"]),
+            ]
+        )
+    ]
+    for what in ("missing", "changed", "broken"):
+        if report[what]:
+            lines.append(f"{what}: {terminal.cell(report[what])}")
+    if not report["head_found"]:
+        lines.append(f"the head {head} is not in the chain: records at its end were cut off or replaced")
+    lines.append("the log is whole" if report["whole"] else "THE LOG IS NOT WHOLE")
+    call.print(report, "\n".join(lines))
+    return FINE if report["whole"] else NO

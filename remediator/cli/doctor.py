@@ -1,0 +1,74 @@
+"""`doctor`: reach everything that the settings name, and change nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from remediator.cli import terminal
+from remediator.cli.invocation import Invocation
+from remediator.cli.verb import FINE, NO, group, verb
+
+if TYPE_CHECKING:
+    from remediator.settings import Settings
+
+app = group()
+
+Finding = tuple[str, str, bool, str]
+
+
+@verb(app)
+async def doctor(call: Invocation) -> int:
+    """Reach every connection and load every notifier; change nothing. 0 all well, 1 something is not."""
+    settings = call.settings
+    found = [
+        *await asyncio.gather(*(_connection(settings, name) for name in settings.connections)),
+        *await asyncio.gather(*(asyncio.to_thread(_notifier, settings, name) for name in settings.notifiers)),
+        _policies(call),
+    ]
+    rows = [(kind, name, "ok" if well else "NOT OK", said) for kind, name, well, said in found]
+    call.print(
+        [{"kind": kind, "name": name, "ok": well, "found": said} for kind, name, well, said in found],
+        terminal.table(("KIND", "NAME", "STATE", "FOUND"), rows),
+    )
+    return FINE if all(well for _, _, well, _ in found) else NO
+
+
+async def _connection(settings: Settings, name: str) -> Finding:
+    from remediator.clients.connections import Connections
+    from remediator.errors import ActionError
+
+    kind = settings.connections[name].kind
+    connections = Connections({name: settings.connections[name]})
+    try:
+        said = await asyncio.to_thread(lambda: connections.open(name).identity())
+    except ActionError as error:
+        return kind, name, False, str(error)
+    finally:
+        await asyncio.to_thread(connections.close)
+    return kind, name, True, said
+
+
+def _notifier(settings: Settings, name: str) -> Finding:
+    from remediator.errors import NotificationError
+    from remediator.notify.apprise import AppriseNotifier
+
+    try:
+        AppriseNotifier(name, settings.notifiers[name].url.get_secret_value()).check()
+    except NotificationError as error:
+        return "notifier", name, False, str(error)
+    return "notifier", name, True, "its address is understood; nothing was sent"
+
+
+def _policies(call: Invocation) -> Finding:
+    from remediator.errors import ConfigurationError
+    from remediator.policy.load import read_dir
+    from remediator.policy.set import compile_set
+    from remediator.wiring import vocabulary
+
+    folder = call.settings.policies.dir
+    try:
+        found = compile_set(read_dir(folder), vocabulary(call.settings))
+    except ConfigurationError as error:
+        return "policies", str(folder), False, str(error).splitlines()[0]
+    return "policies", str(folder), True, f"{len(found.policies)} policies"

@@ -1,0 +1,153 @@
+"""`runs list`, `show`, `start` and `cancel`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from remediator.cli import terminal, values
+from remediator.cli.invocation import Invocation
+from remediator.cli.verb import FINE, NO, UNKNOWN, group, verb
+
+app = group()
+
+GOOD = frozenset({"succeeded", "observed", "nothing_to_do"})
+"""Outcomes after which `runs show -w` exits with 0."""
+_EVERY = 0.5
+
+Id = Annotated[int, typer.Argument(help="As in `runs list`.", min=1, show_default=False)]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stays in the audit log.")]
+
+
+@verb(app, "list")
+async def list_(
+    call: Invocation,
+    open: Annotated[bool | None, typer.Option("--open/--ended", help="Only these.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Only of this policy.")] = None,
+    alert: Annotated[int | None, typer.Option(min=1, help="Only about this alert.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
+) -> None:
+    """List runs, newest first."""
+    async with call.reader() as reader:
+        found = await reader.runs(open=open, policy=policy, alert=alert, limit=limit)
+    rows = [
+        (
+            one["id"],
+            one["created_at"],
+            one["policy"],
+            one["target"],
+            one["outcome"] or one["state"],
+            one["reason"],
+            one["observed"],
+            one["alert"],
+        )
+        for one in found
+    ]
+    head = ("ID", "OPENED", "POLICY", "TARGET", "STATE", "REASON", "OBSERVED", "ALERT")
+    call.print(found, terminal.table(head, rows, "no such run"))
+
+
+@verb(app, "show")
+async def show(
+    call: Invocation,
+    id: Id,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end.")] = False,
+    timeout: Annotated[str, typer.Option(help="With -w: follow it for at most this long.")] = "1h",
+) -> int:
+    """Show a run. With -w follow it: 0 it went well, 1 it did not, 3 it had not ended in time."""
+    within = values.seconds(timeout, "--timeout")
+    async with call.reader() as reader:
+        run = await reader.run(id)
+        if not watch:
+            call.print(run, shown(run))
+            return FINE
+        return await _follow(call, reader, run, within)
+
+
+@verb(app, "start")
+async def start(
+    call: Invocation,
+    policy: Annotated[str, typer.Argument(help="The policy's name.", show_default=False)],
+    reason: ReasonOption,
+    set: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="LABEL=VALUE", help="A label, as the alert would have it."),
+    ] = None,
+) -> None:
+    """Run a policy by hand, through all the same guards."""
+    labels = values.labels(set or [])
+    async with call.api() as api:
+        run = await api.start(policy, labels, reason)
+    call.print(run, f"run {run['id']} is {run['state']}; follow it: remediator runs show {run['id']} -w")
+
+
+@verb(app, "cancel")
+async def cancel(call: Invocation, id: Id, reason: ReasonOption) -> None:
+    """End a run that has not acted yet."""
+    async with call.api() as api:
+        run = await api.cancel(id, reason)
+    call.print(run, f"run {run['id']} is {run['outcome'] or run['state']}")
+
+
+async def _follow(call: Invocation, reader: Any, run: dict[str, Any], within: float) -> int:
+    seen: set[str] = set()
+    try:
+        async with asyncio.timeout(within):
+            while True:
+                if not call.json:
+                    for event in run["events"]:
+                        if event["id"] not in seen:
+                            seen.add(event["id"])
+                            typer.echo(event_line(event))
+                if run["outcome"] is not None:
+                    break
+                await asyncio.sleep(_EVERY)
+                run = await reader.run(run["id"])
+    except TimeoutError:
+        call.warn(f"remediator: run {run['id']} has not ended yet; it is {run['state']}")
+        return UNKNOWN
+    call.print(run, f"run {run['id']}: {run['outcome']}{_why(run)}")
+    return FINE if run["outcome"] in GOOD else NO
+
+
+def shown(run: dict[str, Any]) -> str:
+    """A run to be read."""
+    rows: list[tuple[str, Any]] = [
+        ("run", run["id"]),
+        ("policy", run["policy"]),
+        ("target", run["target"]),
+        ("mode", run["mode"]),
+        ("state", run["state"]),
+        ("outcome", run["outcome"] or "still open"),
+        ("reason", run["reason"]),
+        ("observed", run["observed"]),
+        ("allowed", run["allowed"]),
+        ("opened", run["created_at"]),
+        ("changed", run["updated_at"]),
+        ("next", run["next_at"]),
+        ("revision", run["policy_revision"][:12]),
+    ]
+    rows += [
+        ("alert", f"{one['id']} {one['labels'].get('alertname', 'unknown')}, {one['status']}")
+        for one in run["alerts"]
+    ]
+    rows += [(str(one["kind"]), terminal.intent(one)) for one in run["intents"]]
+    lines = [event_line(event) for event in run["events"]]
+    return terminal.pairs(rows) + ("\n\n" + "\n".join(lines) if lines else "")
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """One audit event as a line."""
+    return terminal.wrapped(f"{event['at']}  {event['kind']}{_why(event)}{_by(event)}")
+
+
+def _why(one: dict[str, Any]) -> str:
+    from remediator.engine.timeline import because
+
+    return terminal.safe(because(one["reason"], one["observed"], one["allowed"]))
+
+
+def _by(event: dict[str, Any]) -> str:
+    return "" if event["actor"] == "daemon" else f" (by {terminal.safe(event['actor'])})"
