@@ -61,6 +61,8 @@ def configure(level: str = "info", format: str = "json", stream: TextIO | None =
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
+        # Left unset, uvicorn takes the level for "trace" and formats messages that nobody reads.
+        logger.setLevel(level.upper())
         # The access log would show query strings, and says nothing that the metrics do not.
         logger.propagate = name != "uvicorn.access"
     structlog.configure(

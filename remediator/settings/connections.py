@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from remediator.settings.values import Address, Seconds, Section
 
@@ -21,7 +21,17 @@ class Basic(Section):
     password: Secret
 
 
-class PrometheusConnection(Section):
+class _Http(Section):
+    """What connections over HTTP have in common."""
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Self:
+        if getattr(self, "bearer", None) is not None and getattr(self, "basic", None) is not None:
+            raise ValueError("bearer and basic are both given; give one of them")
+        return self
+
+
+class PrometheusConnection(_Http):
     """A Prometheus, or anything that speaks its query API."""
 
     kind: Literal["prometheus"] = "prometheus"
@@ -47,7 +57,7 @@ class PostgresConnection(Section):
     """How long connecting, and one statement, may take."""
 
 
-class HttpConnection(Section):
+class HttpConnection(_Http):
     """A service with an HTTP interface."""
 
     kind: Literal["http"] = "http"

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from typing_extensions import TypedDict
 
 from remediator.engine import shapes
+from remediator.errors import ConfigurationError
 from remediator.model import AlertId, Episode
 from remediator.policy import matcher
 from remediator.web.access import Daemon, Viewer
@@ -69,7 +70,10 @@ async def get_alert(daemon: Daemon, caller: Viewer, id: Id) -> shapes.AlertShape
 @router.get("/{id}/explain")
 async def explain_alert(daemon: Daemon, caller: Viewer, id: Id, policy: TextFilter = None) -> dict[str, Any]:
     """Why something did or did not happen: each policy with the matcher or the guard that decided."""
-    explanation = await daemon.explain(AlertId(id), policy)
+    try:
+        explanation = await daemon.explain(AlertId(id), policy)
+    except ConfigurationError as error:
+        raise Problem(404, str(error)) from None
     built: dict[str, Any] = msgspec.to_builtins(explanation)
     return built
 

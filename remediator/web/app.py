@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from remediator import __version__
-from remediator.errors import Conflict, NotFound, StoreUnavailable
-from remediator.model import SECOND
-from remediator.web import alerts, audit, controls, operations, policies, problem, runs
+from remediator.errors import ConfigurationError, Conflict, NotFound, StoreUnavailable
+from remediator.web import alerts, audit, controls, openapi, operations, policies, runs
 from remediator.web.body import Gone, TooLarge, content_length, read
 from remediator.web.credentials import CallerKeys
 from remediator.web.problem import Problem
@@ -30,16 +27,11 @@ BODY_LIMIT = 1 << 20
 
 
 class App:
-    """Webhooks by themselves, everything else by FastAPI (`api`).
+    """Webhooks by themselves, everything else by FastAPI (`api`)."""
 
-    Args:
-        within: seconds that a client may take to send a body to the API.
-    """
-
-    def __init__(self, webhooks: Webhooks, api: FastAPI, within: float) -> None:
+    def __init__(self, webhooks: Webhooks, api: FastAPI) -> None:
         self.webhooks = webhooks
         self.api = api
-        self._within = within
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -51,15 +43,12 @@ class App:
         try:
             if (content_length(scope["headers"]) or 0) > BODY_LIMIT:
                 raise TooLarge
-            async with asyncio.timeout(self._within):
-                body = await read(receive, BODY_LIMIT)
+            body = await read(receive, BODY_LIMIT)
         except Gone:
             return
         except TooLarge:
-            await _refuse(scope, receive, send, 413, f"the body is larger than {BODY_LIMIT} bytes")
-            return
-        except TimeoutError:
-            await _refuse(scope, receive, send, 408, f"the body did not arrive within {self._within:g} s")
+            problem = Problem(413, f"the body is larger than {BODY_LIMIT} bytes", {"Connection": "close"})
+            await problem.response()(scope, receive, send)
             return
         pending = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -67,10 +56,6 @@ class App:
             return pending.pop() if pending else await receive()
 
         await self.api(scope, replay, send)
-
-
-async def _refuse(scope: Any, receive: Any, send: Any, status: int, detail: str) -> None:
-    await Problem(status, detail, {"Connection": "close"}).response()(scope, receive, send)
 
 
 def create_app(daemon: Served) -> App:
@@ -82,7 +67,7 @@ def create_app(daemon: Served) -> App:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        responses=_problems(),
+        responses=openapi.problems(),
     )
     api.state.daemon = daemon
     api.state.keys = CallerKeys(daemon.settings.access.tokens)
@@ -92,8 +77,8 @@ def create_app(daemon: Served) -> App:
     api.include_router(v1)
     api.include_router(operations.router)
     _handle_errors(api)
-    api.openapi = lambda: _openapi(api)  # type: ignore[method-assign]
-    return App(Webhooks(daemon), api, daemon.settings.server.request_timeout / SECOND)
+    api.openapi = lambda: openapi.document(api)  # type: ignore[method-assign]
+    return App(Webhooks(daemon), api)
 
 
 def _handle_errors(api: FastAPI) -> None:
@@ -129,6 +114,10 @@ def _handle_errors(api: FastAPI) -> None:
     async def conflict(_: Request, error: Conflict) -> Response:
         return Problem(409, str(error)).response()
 
+    @api.exception_handler(ConfigurationError)
+    async def unusable(_: Request, error: ConfigurationError) -> Response:
+        return Problem(409, str(error)).response()
+
     @api.exception_handler(StoreUnavailable)
     async def unavailable(_: Request, error: StoreUnavailable) -> Response:
         return Problem(503, f"the store is out of reach: {error}", {"Retry-After": RETRY_AFTER}).response()
@@ -137,27 +126,3 @@ def _handle_errors(api: FastAPI) -> None:
     async def broken(request: Request, error: Exception) -> Response:
         log.error("request failed", path=request.url.path, exc_info=error)
         return Problem(500, "the daemon failed to answer; its log says why").response()
-
-
-def _problems() -> dict[int | str, dict[str, Any]]:
-    """The errors that any operation may answer with."""
-    content = {problem.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    said = {
-        401: "The token is missing or unknown.",
-        403: "The role does not allow it.",
-        404: "There is no such thing.",
-        405: "The method is not allowed.",
-        409: "The present state does not allow it.",
-        422: "A parameter is wrong.",
-        503: "The store is out of reach, or the daemon is not ready.",
-    }
-    return {status: {"description": text, "content": content} for status, text in said.items()}
-
-
-def _openapi(api: FastAPI) -> dict[str, Any]:
-    if not api.openapi_schema:
-        document = get_openapi(title=api.title, version=api.version, routes=api.routes)
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = problem.SCHEMA
-        api.openapi_schema = document
-    return api.openapi_schema

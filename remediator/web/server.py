@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
@@ -10,54 +11,75 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from remediator.model import SECOND
 from remediator.settings import Server
+from remediator.web.problem import CONTENT_TYPE, document
 
 MAX_HEAD = 65_536
 """Bytes of request line and headers; uvicorn itself sets no bound here."""
 
 
 def http_protocol(within: float) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol, with a deadline and a size limit for a request's head.
+    """uvicorn's HTTP protocol, with a deadline for a request to arrive and a bound on its head.
+
+    One timer for each connection looks now and then, instead of one for each request: this is on
+    the path of every webhook.
 
     Args:
-        within: seconds that a new connection, or a begun request, may take to send its head.
+        within: seconds that a request, or the first byte of a new connection, may take to arrive.
     """
+    late = document(408, f"the request did not arrive within {within:g} s (server.request_timeout)")
 
     class Protocol(HttpToolsProtocol):
-        _timer: asyncio.TimerHandle | None = None
+        _watch: asyncio.TimerHandle | None = None
+        _since: float | None = None
+        _in_head = True
         _head = 0
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._timer = self.loop.call_later(within, self._too_slow)
+            self._since = self.loop.time()
+            self._watch = self.loop.call_later(within, self._look)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._stop()
+            if self._watch is not None:
+                self._watch.cancel()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
-            self._head += len(data)
             super().data_received(data)
-            if self._timer is not None and self._head > MAX_HEAD and not self.transport.is_closing():
-                self._stop()
-                self.send_400_response("The request's head is too long.")
+            if self._in_head:
+                self._head += len(data)
+                if self._head > MAX_HEAD and not self.transport.is_closing():
+                    self._refuse(431, document(431, f"the request's head exceeds {MAX_HEAD} bytes"))
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
-            if self._timer is None:
-                self._head = 0
-                self._timer = self.loop.call_later(within, self._too_slow)
+            self._since = self.loop.time()
+            self._in_head = True
+            self._head = 0
 
         def on_headers_complete(self) -> None:
-            self._stop()
+            self._in_head = False
             super().on_headers_complete()
 
-        def _stop(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+        def on_message_complete(self) -> None:
+            self._since = None
+            super().on_message_complete()
 
-        def _too_slow(self) -> None:
-            self._timer = None
+        def _look(self) -> None:
+            left = within if self._since is None else self._since + within - self.loop.time()
+            if left > 0.001:
+                self._watch = self.loop.call_later(left, self._look)
+            elif not self.transport.is_closing():
+                self._refuse(408, late)
+
+        def _refuse(self, status: int, body: bytes) -> None:
+            """Answer and hang up; the application, if it waits for the body, sees a disconnect."""
+            if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+                head = (
+                    f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nconnection: close\r\n"
+                    f"content-type: {CONTENT_TYPE}\r\ncontent-length: {len(body)}\r\n\r\n"
+                )
+                self.transport.write(head.encode() + body)
             self.transport.close()
 
     return Protocol

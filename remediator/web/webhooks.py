@@ -52,7 +52,6 @@ class Webhooks:
         self._daemon = daemon
         server = daemon.settings.server
         self._limit = server.body_limit
-        self._read_within = server.request_timeout / SECOND
         self._store_within = server.store_timeout / SECOND
         self._routes = {
             name: _Route(name, sender, daemon.receivers[sender.kind])
@@ -75,29 +74,19 @@ class Webhooks:
 
     async def _take(self, scope: Any, receive: Any) -> bytes:
         route = self._admit(scope)
-        loop = asyncio.get_running_loop()
-        reading = True
+        # How long the body may take is bounded by the server's protocol.
         try:
-            # One timer for both: first for the client, then for the store.
-            async with asyncio.timeout(self._read_within) as deadline:
-                body = await read(receive, self._limit)
-                reading = False
-                deadline.reschedule(loop.time() + self._store_within)
-                return await self._accept(route, body)
+            body = await read(receive, self._limit)
         except TooLarge:
             raise self._too_large() from None
+        try:
+            async with asyncio.timeout(self._store_within):
+                return await self._accept(route, body)
         except TimeoutError:
-            if reading:
-                raise Problem(
-                    408,
-                    f"the request's body did not arrive within {self._read_within:g} s",
-                    {"Connection": "close"},
-                ) from None
-            raise self._unavailable(
-                route, f"the store did not answer within {self._store_within:g} s"
-            ) from None
+            why = f"the store did not answer within {self._store_within:g} s"
         except StoreUnavailable as error:
-            raise self._unavailable(route, f"the store cannot be written: {error}") from None
+            why = f"the store cannot be written: {error}"
+        raise self._unavailable(route, why)
 
     # ------------------------------------------------------------ the request
 

@@ -246,6 +246,10 @@ def test_a_secret_is_not_expanded_again_and_a_dollar_can_be_written() -> None:
         ("connections: {a: {region: r}}", ["connections.a", "kind"]),
         ("connections: {a: {kind: postgres}}", ["connections.a.dsn", "required"]),
         ("connections: {a: {kind: prometheus, url: 'file:///etc'}}", ["connections.a.url", "http"]),
+        (
+            "connections: {a: {kind: http, url: 'http://h', bearer: a, basic: {username: u, password: p}}}",
+            ["both"],
+        ),
         ("senders: {a: {kind: alertmanagr}}", ["senders.a.kind", "alertmanagr", "cloud_monitoring"]),
         ("senders: {'A b': {kind: alertmanager}}", ["senders.A b"]),
         (
