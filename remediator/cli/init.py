@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 app = group()
 
-_FIRST = "postgres-pool-exhausted"
-_SPECIAL = ("limits.yaml", "windows.yaml", "escalation.yaml")
+_FIRST = "connection-pool-cancel-long-queries"
+_RULES = ("limits.yaml", "windows.yaml", "escalation.yaml")
+"""Safety rules of the whole daemon; they sit beside the policies."""
 
 
 @verb(app)
@@ -33,6 +35,7 @@ def init(
     """Write remediator.yaml and a directory of policies. What is there already is never changed."""
     from remediator.cli.names import used
     from remediator.errors import ConfigurationError
+    from remediator.policy.schema import json_schema
     from remediator.wiring import catalogue
 
     texts = library()
@@ -41,11 +44,11 @@ def init(
         policy = _FIRST if _FIRST in names else names[0]
     if policy not in names:
         raise ConfigurationError(f"the library has no policy {policy!r}; it has {', '.join(names)}")
-    wanted = {name: text for name, text in texts.items() if name in (f"{policy}.yaml", f"{policy}.test.yaml")}
-    named = used({f"{policy}.yaml": wanted[f"{policy}.yaml"]}, catalogue())
-    files = {"remediator.yaml": settings(named)}
-    files |= {f"policies/{name}": text for name, text in wanted.items()}
-    files |= {"policies/limits.yaml": LIMITS, "policies/escalation.yaml": escalation(named)}
+    own = (f"{policy}.yaml", f"{policy}.test.yaml")
+    known = catalogue()
+    files = {"remediator.yaml": settings(used({own[0]: texts[own[0]]}, known))}
+    files |= {f"policies/{name}": text for name, text in texts.items() if name in own or name in _RULES}
+    files["policies/policy.schema.json"] = json.dumps(json_schema(known), indent=2, ensure_ascii=False) + "\n"
     written = {name: _write(directory / name, text) for name, text in files.items()}
     call.print(
         {"directory": str(directory), "policy": policy, "written": written}, _told(directory, policy, written)
@@ -84,7 +87,7 @@ def _places() -> list[Traversable]:
 
 
 def _is_policy(name: str) -> bool:
-    return name.endswith(".yaml") and not name.endswith(".test.yaml") and name not in _SPECIAL
+    return name.endswith(".yaml") and not name.endswith(".test.yaml") and name not in _RULES
 
 
 def _write(path: Path, text: str) -> bool:
@@ -156,14 +159,6 @@ def _secret(name: str) -> str:
     return "".join(sign if sign.isalnum() else "_" for sign in name).upper()
 
 
-def escalation(named: Names) -> str:
-    """The text of escalation.yaml, with the chains that the policy names."""
-    chains = [
-        f"  {name}:\n    - {{after: 0m, notify: [log]}}" for name in sorted(named.chains) or ["on-call"]
-    ]
-    return ESCALATION.format(chains="\n".join(chains))
-
-
 SETTINGS = """\
 # Settings of remediator. Every key can also be given as REMEDIATOR_SECTION__KEY, and ${{NAME}} reads the
 # secret NAME from the environment or from secrets_dir. Unknown keys are refused.
@@ -183,18 +178,4 @@ notifiers: {{}}                            # what escalation.yaml names, as Appr
 
 # access:                                # who may use the API; without it, it is open on loopback only
 #   tokens: [{{name: alice, role: operator, token: "${{ALICE_TOKEN}}"}}]
-"""
-
-LIMITS = """\
-# Bounds of the whole daemon, whatever the policies say.
-global: {budget: [10 per 10m, 60 per 1d], concurrent: 3}
-targets:
-  - match: "postgres:*"
-    budget: [3 per 1h]
-"""
-
-ESCALATION = """\
-# Who is told, and after how long. `log` is the daemon's own log; name notifiers of the settings here.
-chains:
-{chains}
 """

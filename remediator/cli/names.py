@@ -21,7 +21,6 @@ class Names:
     connections: Mapping[str, str]
     senders: frozenset[str]
     notifiers: frozenset[str]
-    chains: frozenset[str]
 
 
 def used(files: Mapping[str, str], catalogue: Catalogue) -> Names:
@@ -29,7 +28,6 @@ def used(files: Mapping[str, str], catalogue: Catalogue) -> Names:
     connections: dict[str, str] = {}
     senders: set[str] = set()
     notifiers: set[str] = set()
-    chains: set[str] = set()
     for file, text in files.items():
         try:
             root = document.read(text, file)
@@ -38,12 +36,11 @@ def used(files: Mapping[str, str], catalogue: Catalogue) -> Names:
         if not isinstance(root, dict):
             continue
         senders |= set(_texts(root.get("from")))
-        chains |= set(_texts([root.get("escalate")]))
         for entry in _mappings(root):
             notifiers |= set(_texts(entry.get("notify")))
             for name, kind in _connections(entry, catalogue):
                 connections.setdefault(name, kind)
-    return Names(connections, frozenset(senders), frozenset(notifiers), frozenset(chains))
+    return Names(connections, frozenset(senders), frozenset(notifiers))
 
 
 def _connections(entry: Mapping[str, Any], catalogue: Catalogue) -> Iterator[tuple[str, str]]:

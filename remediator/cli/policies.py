@@ -39,13 +39,13 @@ def check(
     from remediator.policy.set import compile_set
 
     notes: list[str] = []
+    configured, words = _configured(call, notes)
+    folder = directory or configured
     try:
-        configured, words = _configured(call, notes)
-        folder = directory or configured
         files = read_dir(folder)
         found = compile_set(files, words or _taken_as_given(files))
     except PolicyErrors as errors:
-        return _faulty(call, errors)
+        return _faulty(call, folder, errors)
     warnings = [*found.warnings]
     if not found.policies:
         warnings.append(f"{folder} holds no policy")
@@ -58,9 +58,9 @@ def check(
 @verb(app, "schema")
 def schema(call: Invocation) -> None:
     """Print the JSON Schema of a policy file, for editors."""
-    from remediator.policy.json_schema import build
+    from remediator.policy.schema import json_schema
 
-    typer.echo(json.dumps(build(call.catalogue), indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(json_schema(call.catalogue), indent=2, ensure_ascii=False))
 
 
 def _configured(call: Invocation, notes: list[str]) -> tuple[Path, Vocabulary | None]:
@@ -125,19 +125,25 @@ def _taken_as_given(files: Mapping[str, str]) -> Vocabulary:
     )
 
 
-def _faulty(call: Invocation, errors: Any) -> int:
+def _faulty(call: Invocation, folder: Path, errors: Any) -> int:
     faults = [
-        {"file": one.file, "line": one.line, "column": one.column, "message": one.message}
+        {"file": _path(folder, one.file), "line": one.line, "column": one.column, "message": one.message}
         for one in errors.errors
     ]
     if call.json:
         call.print({"ok": False, "errors": faults, "warnings": [], "policies": []}, "")
         return NO
-    for one in errors.errors:
-        call.warn(str(one))
+    for one in faults:
+        place = f":{one['line']}:{one['column']}" if one["line"] else ""
+        call.warn(f"{one['file']}{place}: {one['message']}")
     count = len(faults)
     call.warn(f"{count} {'error' if count == 1 else 'errors'}; nothing of this set would be loaded")
     return NO
+
+
+def _path(folder: Path, file: str) -> str:
+    """As an editor can open it: faults name files by their place in the policies directory."""
+    return str(folder / file) if (folder / file).exists() else file
 
 
 def _rows(found: PolicySet) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ At least once: a crash between the sending and its record sends again. What is r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -41,6 +42,7 @@ class Drain:
         recipients: resolves a chain. A chain that is not known any more tells every notifier:
             better one call too many than none.
         idle: milliseconds between two looks at the outbox.
+        grace: milliseconds that sending may still take when the daemon stops.
     """
 
     def __init__(
@@ -49,38 +51,34 @@ class Drain:
         notifiers: Mapping[str, Notifier],
         recipients: Recipients,
         idle: Millis = Millis(SECOND),
+        grace: Millis = Millis(2 * SECOND),
     ) -> None:
         self._store = store
         self._notifiers = notifiers
         self._recipients = recipients
         self._idle = idle
+        self._grace = grace
         self._log = LogNotifier()
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._told: dict[int, set[str]] = {}
         self._wake = asyncio.Event()
-        self._stopping = False
 
     async def run(self) -> None:
-        """Drain until `stop`; a store that does not answer only makes it wait."""
-        while not self._stopping:
-            try:
-                await self.start_due()
-            except StoreError as error:
-                log.warning("outbox.unreadable", error=str(error))
-            self._wake.clear()
-            try:
-                await asyncio.wait_for(self._wake.wait(), self._idle / SECOND)
-            except TimeoutError:
-                continue
-        await self.settle()
+        """Drain until cancelled; a store that does not answer only makes it wait."""
+        try:
+            while True:
+                try:
+                    await self.start_due()
+                except StoreError as error:
+                    log.warning("outbox.unreadable", error=str(error))
+                self._wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), self._idle / SECOND)
+        finally:
+            await self._finish()
 
     def wake(self) -> None:
         """Look now: a message has just been written."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """Start nothing more; `run` ends when what is under way has ended."""
-        self._stopping = True
         self._wake.set()
 
     async def once(self) -> int:
@@ -112,6 +110,15 @@ class Drain:
         if not known and chain in self._notifiers:
             known = [chain]
         return list(dict.fromkeys(known)) or sorted(self._notifiers)
+
+    async def _finish(self) -> None:
+        """Give what is under way a moment to be recorded; the rest is sent again after the restart."""
+        tasks = list(self._under_way.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._grace / SECOND)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _deliver(self, outgoing: Outgoing) -> None:
         try:

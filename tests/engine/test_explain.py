@@ -1,0 +1,238 @@
+"""Why something did, or did not, happen: asked of the real store after the real engine has worked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from remediator.engine.explain import Explanation, explain
+from remediator.errors import ConfigurationError, NotFound
+from remediator.model import MINUTE, SECOND, AlertId
+from remediator.policy.set import PolicySet, compile_set
+from remediator.policy.vocabulary import Vocabulary
+from tests.engine.world import Rig, World
+
+QUEUE = """
+name: queue
+mode: enforce
+from: [am]
+match: [alertname="QueueHigh"]
+remedies:
+  - action: world.resize
+    with: {group: "${labels.group}", add: 2, max: 10}
+"""
+
+NARROW = """
+name: narrow
+mode: enforce
+from: [am]
+match:
+  - alertname="QueueHigh"
+  - env="prod"
+  - queue=~"prod-.+"
+remedies:
+  - action: world.resize
+    with: {group: gpu, add: 2, max: 10}
+"""
+
+OTHER = """
+name: other
+mode: enforce
+from: [am]
+match: [alertname="DiskFull"]
+remedies:
+  - action: world.resize
+    with: {group: gpu, add: 2, max: 10}
+"""
+
+
+class Wide(Rig):
+    """A rig whose settings know a second sender."""
+
+    def compile(self, files: Any) -> PolicySet:
+        return compile_set(files, Vocabulary(catalogue=self.known, senders=frozenset({"am", "gcp"})))
+
+
+async def asked(rig: Rig, id: int = 1, policy: str | None = None) -> Explanation:
+    return await explain(rig.store, rig.policies.revision, AlertId(id), policy=policy)
+
+
+async def test_no_policy_matches_and_the_nearest_says_which_matcher_failed() -> None:
+    async with Rig(NARROW, OTHER) as rig:
+        await rig.fire(env="staging")
+        said = await asked(rig)
+    assert said.runs == ()
+    assert said.headline == (
+        "Nothing was done: none of 2 policies matches; "
+        'nearest is narrow: env="prod" does not hold: env="staging"'
+    )
+    first, second = said.near
+    assert (first.policy, first.matcher, first.observed) == ("narrow", 'env="prod"', 'env="staging"')
+    assert (first.held, first.of) == (1, 3)
+    assert (second.policy, second.observed) == ("other", 'alertname="QueueHigh"')
+    assert [line.kind for line in said.timeline] == ["alert.accepted"]
+
+
+async def test_an_absent_label_is_called_absent() -> None:
+    async with Rig(NARROW) as rig:
+        await rig.fire(env="prod")
+        said = await asked(rig)
+    assert said.near[0].matcher == 'queue=~"prod-.+"'
+    assert said.near[0].observed == "queue is absent"
+
+
+async def test_a_sender_that_the_policy_does_not_listen_to_is_named() -> None:
+    elsewhere = QUEUE.replace("from: [am]", "from: [gcp]")
+    async with Wide(elsewhere) as rig:
+        await rig.fire()
+        said = await asked(rig)
+    assert "the alert came from am, it listens to gcp" in said.headline
+
+
+async def test_many_policies_are_counted_and_one_can_be_asked_for() -> None:
+    others = [OTHER.replace("name: other", f"name: other-{n}") for n in range(9)]
+    async with Rig(*others) as rig:
+        await rig.fire()
+        said = await asked(rig)
+        one = await asked(rig, policy="other-7")
+        with pytest.raises(ConfigurationError, match="other-77"):
+            await asked(rig, policy="other-77")
+    assert len(said.near) == 5
+    assert said.further == 4
+    assert [answer.policy for answer in one.near] == ["other-7"]
+    assert one.headline.startswith("Nothing was done by policy other-7: ")
+
+
+async def test_a_spent_budget_is_said_with_what_was_seen_and_allowed() -> None:
+    policy = QUEUE + "limits: {cooldown: 0s, budget: [1 per 1h], per_target: [5 per 1h]}\ngive_up: 10m\n"
+    async with Rig(policy) as rig:
+        await rig.fire(group="gpu")
+        await rig.until(1 * SECOND)
+        await rig.fire(group="gpu", shard="2")
+        await rig.until(2 * MINUTE)
+        waiting = await asked(rig, 2)
+        await rig.until(15 * MINUTE)
+        refused = await asked(rig, 2)
+    assert waiting.headline.startswith("Open: policy queue has not acted yet: it waits: budget: ")
+    assert "allowed 1 per 1h" in waiting.headline
+    assert "gives up at 2027-01-15T08:10:01.000Z" in waiting.headline
+    assert refused.headline.startswith("Nothing was done: policy queue refused: gave_up: budget ")
+    assert "allowed 1 per 1h" in refused.headline
+    (run,) = refused.runs
+    assert run.run["outcome"] == "refused"
+    assert run.next == ""
+    words = [line.text for line in refused.timeline]
+    assert words[0] == "the alert arrived"
+    assert any(text.startswith("waits: budget: ") for text in words)
+    assert any(text.startswith("refused: gave_up: ") for text in words)
+
+
+async def test_an_unknown_label_is_named() -> None:
+    policy = QUEUE.replace("labels.group", "labels.pool")
+    async with Rig(policy) as rig:
+        await rig.fire()
+        await rig.until(1 * SECOND)
+        said = await asked(rig)
+    assert said.headline.startswith("Nothing was done: policy queue refused: unknown_label: ")
+    assert "pool" in said.headline
+
+
+async def test_what_was_done_is_told_from_and_to() -> None:
+    policy = QUEUE + "verify:\n  within: 5m\n  checks: [{check: world.level, is: '< 50'}]\n"
+    world = World(heals={5: 10.0})
+    async with Rig(policy, world=world) as rig:
+        await rig.fire()
+        await rig.until(10 * MINUTE)
+        said = await asked(rig)
+    assert said.headline.startswith("Done: policy queue acted on world:gpu and it healed")
+    assert said.runs[0].intents[0]["plan"]["after"] == {"size": 5}
+    assert any("world.resize size=3 → size=5" in line.text for line in said.timeline)
+    assert [line.kind for line in said.timeline][-1] == "run.succeeded"
+
+
+async def test_a_hold_says_when_it_ends() -> None:
+    async with Rig(QUEUE + "for: 5m\n") as rig:
+        await rig.fire()
+        await rig.until(1 * MINUTE)
+        said = await asked(rig)
+    assert "it holds" in said.headline
+    assert "2027-01-15T08:05:00.000Z (in 4m)" in said.headline
+
+
+async def test_a_resolve_before_acting_is_said() -> None:
+    async with Rig(QUEUE + "for: 5m\n") as rig:
+        await rig.fire()
+        await rig.until(1 * MINUTE)
+        await rig.resolve()
+        await rig.until(10 * MINUTE)
+        said = await asked(rig)
+    assert said.headline.startswith("Nothing was done: policy queue cancelled its run: alert_resolved")
+    assert "the sender says it resolved" in [line.text for line in said.timeline]
+
+
+async def test_observe_mode_says_what_it_would_have_done() -> None:
+    async with Rig(QUEUE.replace("mode: enforce", "mode: observe")) as rig:
+        await rig.fire()
+        await rig.until(1 * SECOND)
+        said = await asked(rig)
+    assert said.headline.startswith("Nothing was done: policy queue only observes: planned_only: would run ")
+    assert "size=3 → size=5" in said.headline
+
+
+async def test_an_attached_alert_shows_the_run_that_another_opened() -> None:
+    async with Rig(QUEUE + "for: 5m\n") as rig:
+        await rig.fire()
+        await rig.fire(shard="2")
+        said = await asked(rig, 2)
+    (run,) = said.runs
+    assert run.attached
+    assert run.run["alert"] == 1
+
+
+async def test_the_revision_of_then_is_asked_and_not_todays() -> None:
+    async with Rig(OTHER) as rig:
+        await rig.fire()
+        await rig.load({"queue.yaml": QUEUE})
+        said = await asked(rig)
+    assert [answer.policy for answer in said.near] == ["other"]
+    assert said.matched == ()
+
+
+async def test_a_revision_that_can_no_longer_be_read_is_said() -> None:
+    async def unreadable(revision: str) -> object:
+        raise ConfigurationError("other.yaml:3:1: no sender is named 'am' in the settings")
+
+    async with Rig(OTHER) as rig:
+        await rig.fire()
+        said = await explain(rig.store, unreadable, AlertId(1))  # type: ignore[arg-type]
+    assert said.headline.startswith("Nothing was done, and why cannot be told: policy revision ")
+    assert "no sender is named 'am'" in said.note
+
+
+async def test_it_survives_a_restart(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/remediator.db"
+    async with Rig(NARROW, url=url) as rig:
+        await rig.fire(env="staging")
+        before = await asked(rig)
+    async with Rig(NARROW, url=url) as rig:
+        after = await asked(rig)
+    assert after.headline == before.headline
+    assert after.near == before.near
+
+
+async def test_nothing_internal_gets_out() -> None:
+    async with Rig(QUEUE) as rig:
+        await rig.fire()
+        await rig.until(1 * MINUTE)
+        said = msgspec.json.encode(await asked(rig)).decode()
+    assert '"token"' not in said
+    assert '"nonce"' not in said
+
+
+async def test_no_such_alert() -> None:
+    async with Rig(QUEUE) as rig:
+        with pytest.raises(NotFound):
+            await asked(rig, 99)
