@@ -99,13 +99,15 @@ class Limits(Frozen):
         default=Millis(10 * MINUTE), description="Rest of a target after an action of any policy."
     )
     per_target: tuple[BudgetField, ...] = Field(
-        default=(Budget(count=2, window=HOUR),),
+        default_factory=lambda: (Budget(count=2, window=HOUR),),
+        json_schema_extra={"default": ["2 per 1h"]},
         min_length=1,
         max_length=10,
         description="This policy's actions on one target: `[2 per 1h]`.",
     )
     budget: tuple[BudgetField, ...] = Field(
-        default=(Budget(count=4, window=HOUR), Budget(count=10, window=DAY)),
+        default_factory=lambda: (Budget(count=4, window=HOUR), Budget(count=10, window=DAY)),
+        json_schema_extra={"default": ["4 per 1h", "10 per 1d"]},
         min_length=1,
         max_length=10,
         description="This policy's actions on all targets: `[4 per 1h, 10 per 1d]`.",
@@ -115,7 +117,8 @@ class Limits(Frozen):
         default=20, description="Open runs of this policy; further episodes are refused."
     )
     blast_radius: BlastRadiusField = Field(
-        default=BlastRadius(percent=50),
+        default_factory=lambda: BlastRadius(percent=50),
+        json_schema_extra={"default": "50%"},
         description="The most of a target one action may touch: `30%`, or a number in the action's unit.",
     )
 
@@ -220,6 +223,6 @@ def _need_comparison(uses: tuple[CheckUse, ...], where: str) -> None:
 
 def json_schema(catalogue: Catalogue) -> dict[str, Any]:
     """The JSON Schema of a policy file, for editors: with the catalogue's actions and their parameters."""
-    from remediator.policy.json_schema import build
+    from remediator.policy.editor import build
 
     return build(catalogue)

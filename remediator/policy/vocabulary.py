@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,7 +64,8 @@ def _described(thing: Action[Any] | Check[Any]) -> list[object]:
 @lru_cache(maxsize=4096)
 def _model(model: type[BaseModel]) -> str:
     # marks like Selector are not part of a JSON Schema, so the fields' own descriptions are added
-    return json.dumps(model.model_json_schema(), sort_keys=True) + repr(model.model_fields)
+    marked = re.sub(r" at 0x[0-9a-f]+", "", repr(model.model_fields))
+    return json.dumps(model.model_json_schema(), sort_keys=True) + marked
 
 
 @lru_cache(maxsize=1)

@@ -286,7 +286,7 @@ breaker: {ineffective: 3, demote_to: approve}
         "limits.yaml: `breaker:` is read and not yet enforced",
     )
     assert faults({"limits.yaml": "targets: [{match: 'x', budget: [3 per hour]}]\nstrom: 1\n"}) == [
-        "limits.yaml:1:32: 'hour' is not a duration; write for example 30s, 5m, 2h, 7d or 1m30s",
+        "limits.yaml:1:33: 'hour' is not a duration; write for example 30s, 5m, 2h, 7d or 1m30s",
         "limits.yaml:2:1: unknown key 'strom'; did you mean 'storm'?",
     ]
 
