@@ -4,6 +4,7 @@
 
 `bare` reads the body; `msgspec` decodes it and looks each alert's name up; `sq_group_idx` also commits one
 row per alert, unique by fingerprint, in SQLite with fsync, many requests in one commit, before it answers.
+After that it acts: it writes a line to the file FLOOR_ACTIONS for each alert whose name matches.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from typing import Any
 
 import msgspec
 
 MODE = os.environ.get("FLOOR_MODE", "sq_group_idx")
 FILE = os.environ.get("FLOOR_DB", "floor.db")
+ACTIONS = os.environ.get("FLOOR_ACTIONS", os.devnull)
 RULES = {f"Rule{number}" for number in range(9)} | {"BenchRemediate"}
 GROUP = 512
 """Requests in one commit, at most."""
@@ -96,6 +99,12 @@ def _answer(committed: list[asyncio.Future[None]]) -> None:
             one.set_result(None)
 
 
+def act(alert: Alert) -> None:
+    line = f"{alert.labels['bench_id']} {alert.annotations['sent_ns']} {time.time_ns()}\n"
+    os.write(_actions, line.encode())
+
+
+_actions = os.open(ACTIONS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 _writer: Writer | None = None
 
 
@@ -112,11 +121,12 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     body = b"".join(parts)
     if MODE != "bare" and body:
         alerts = DECODER.decode(body).alerts
-        matching = sum(alert.labels["alertname"] in RULES for alert in alerts)
+        matching = [alert for alert in alerts if alert.labels["alertname"] in RULES]
         if MODE == "sq_group_idx":
             _writer = _writer or Writer()
             rows = [(one.fingerprint, one.labels["alertname"], ENCODER.encode(one)) for one in alerts]
             await _writer.put(rows)
-        del matching
+        for alert in matching:
+            act(alert)
     await send(START)
     await send(BODY)

@@ -1,6 +1,6 @@
 """The load generator: POSTs Alertmanager bodies over keep-alive HTTP/1.1 and prints one JSON object.
 
-    python -m bench.load http://127.0.0.1:8080/webhooks/am --alerts 10 --total 100000 -H 'Authorization: Bearer x'
+    python -m bench.load http://127.0.0.1:8080/webhooks/am --alerts 10 --total 100000
 
 Closed loop (--connections busy loops) by default, open loop with --rate bodies per second. With --actions it
 waits for the actions of the accepted matching alerts, and reports latency, lost and doubled ones.
@@ -200,7 +200,9 @@ def read_actions(file: Path) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("url")
     parser.add_argument("--alerts", type=int, default=1, help="in one body")
     parser.add_argument("--connections", type=int, default=16)
@@ -212,7 +214,9 @@ def main() -> None:
     parser.add_argument("--starts-at", default=None, help="RFC 3339; now, if left out")
     parser.add_argument("--run", default=None, help="tag, six hexadecimal digits; random if left out")
     parser.add_argument("--repeatable", action="store_true", help="the same tag makes the same bytes again")
-    parser.add_argument("--actions", help="file to which the actions append `<bench_id> <sent_ns> <acted_ns>`")
+    parser.add_argument(
+        "--actions", help="file to which the actions append `<bench_id> <sent_ns> <acted_ns>`"
+    )
     parser.add_argument("--settle", type=float, default=5, help="seconds to wait for the last actions")
     options = parser.parse_args()
     payloads = Payloads(

@@ -33,8 +33,8 @@ def _alert(starts_at: str) -> dict[str, Any]:
         },
         "annotations": {
             "summary": f"High disk usage on node-{_SEQUENCE}.eu1.example.net",
-            "description": "Filesystem /var/lib/data on the instance has been above 90% of its capacity for more "
-            "than 10 minutes and is predicted to fill in 4 hours.",
+            "description": "Filesystem /var/lib/data on the instance has been above 90% of its capacity for "
+            "more than 10 minutes and is predicted to fill in 4 hours.",
             "sent_ns": _SENT,
         },
         "startsAt": starts_at,
@@ -107,7 +107,13 @@ class Payloads:
             if matches:
                 matching.append(bench_id.decode())
             name = MATCH.encode() if matches else self._names[number % len(self._names)]
-            values = {"S": bench_id, "B": bench_id, "N": sent, "M": name, "F": b"%s%010x" % (self.run, number)}
+            values = {
+                "S": bench_id,
+                "B": bench_id,
+                "N": sent,
+                "M": name,
+                "F": b"%s%010x" % (self.run, number),
+            }
             for _ in range(self._per_alert):
                 place, kind = next(slots)
                 parts[place] = values[kind]

@@ -54,10 +54,7 @@ def play(running: ExitStack, keep: bool) -> bool:
     with step(f"{RUNNING + IDLE} sessions get stuck") as current:
         sessions = running.enter_context(StuckSessions(server))
         before = str(sessions)
-        current.done = (
-            f"{RUNNING + IDLE} sessions are stuck ({RUNNING} in endless queries, {IDLE} idle in a transaction): "
-            f"the pool is at {before}"
-        )
+        current.done = f"{RUNNING} sessions run endless queries, {IDLE} idle in a transaction: {before}"
     note(f"the server's programs are in {note_program}")
     with step("remediator starts") as current:
         installation = Installation(directory, server.dsn("remediator", DATABASE))
