@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from remediator.engine import shapes
 from remediator.model import AlertId, RunId
 from remediator.web.access import Auditor, Daemon, Viewer
-from remediator.web.parameters import IdFilter, Limit, TextFilter, TimeFilter, instant
+from remediator.web.parameters import IdFilter, TextFilter, TimeFilter, instant
 
 router = APIRouter(prefix="/audit", tags=["audit"])
 
@@ -43,7 +43,7 @@ async def query(
     kind: TextFilter = None,
     since: TimeFilter = None,
     until: TimeFilter = None,
-    limit: Limit = 100,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="At most so many.")] = 100,
     oldest_first: bool = False,
 ) -> Events:
     """Audit events and deliveries, newest first. To page, narrow `until` (or `since`)."""
