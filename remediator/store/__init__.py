@@ -1,0 +1,73 @@
+"""The durable truth: every accepted alert, run, intent, effect, lock and audit event.
+
+All SQL of the project is here. Each state change is one transaction together with its audit
+events. The store decides nothing that a policy decides: it re-checks what ADMIT must re-check,
+keeps what must be unique unique, and otherwise writes what it is told. It calls nobody and reads
+no clock but the one it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from remediator.errors import ConfigurationError
+from remediator.store.limits import Limits
+
+if TYPE_CHECKING:
+    from remediator.contracts import Clock, Receiver
+    from remediator.store.sqlite import SqliteStore
+
+VERSION = "0001"
+"""The schema's version: the newest file in `migrations/versions`."""
+
+DEFAULTS = Limits()
+
+
+def open_store(
+    url: str,
+    clock: Clock,
+    *,
+    receivers: Mapping[str, Receiver],
+    read_only: bool = False,
+    seal_key: bytes | None = None,
+    limits: Limits = DEFAULTS,
+) -> SqliteStore:
+    """A store, not yet opened: `await store.open()` does that.
+
+    Args:
+        url: `sqlite:///absolute/path`, `sqlite:///./relative`, or `sqlite://` for one in memory
+            that lives as long as the store, runs in the caller's thread and needs no file.
+        clock: what "now" is.
+        receivers: kind → receiver, to read a stored body again.
+        read_only: beside a running daemon; every method that writes is refused.
+        seal_key: chains the audit log by HMAC-SHA256 instead of SHA-256.
+
+    Raises:
+        ConfigurationError: the address cannot be used.
+    """
+    from remediator.store.sqlite import SqliteStore
+
+    path = _path(url)
+    if path is None and read_only:
+        raise ConfigurationError("store.url: a store in memory cannot be opened read-only: it would be empty")
+    return SqliteStore(path, clock, receivers, read_only=read_only, seal_key=seal_key, limits=limits)
+
+
+def _path(url: str) -> Path | None:
+    scheme, separator, rest = url.partition("://")
+    if scheme.startswith("postgres"):
+        raise ConfigurationError(
+            "store.url: PostgreSQL is not supported yet; use sqlite:///path/to/remediator.db"
+        )
+    if scheme != "sqlite" or not separator:
+        raise ConfigurationError(
+            f"store.url: {scheme or url!r} is no store; use sqlite:///path/to/remediator.db"
+        )
+    if rest in ("", "/", "/:memory:"):
+        return None
+    if not rest.startswith("/"):
+        raise ConfigurationError(f"store.url: sqlite://{rest} names a host; a file is sqlite:///{rest}")
+    rest = rest[1:]
+    return Path(rest) if rest.startswith(("./", "../")) else Path("/" + rest.lstrip("/"))

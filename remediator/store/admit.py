@@ -1,0 +1,224 @@
+"""ADMIT: the one transaction that gives the permission to act. Its order is fixed by the design.
+
+A refusal is an answer (`Held`) and leaves nothing behind: the caller rolls back what was written.
+"""
+
+from __future__ import annotations
+
+from remediator.contracts import Admission, Held, Limit
+from remediator.errors import LeaseLost
+from remediator.model import Control, ControlKind, Instant, IntentKind, Reason, Run, span
+from remediator.store import brakes, moves, policies
+from remediator.store.rows import INTENT, encode
+from remediator.store.tx import Tx, insert
+
+_EPOCH = """
+UPDATE run SET lease_until = :lease_until WHERE id = :id AND epoch = :epoch AND outcome IS NULL
+"""
+_FIRING = """
+SELECT 1 FROM run_alert JOIN alert ON alert.id = run_alert.alert
+WHERE run_alert.run = :run AND alert.status = 'firing' LIMIT 1
+"""
+# The n-th latest in the window: while there is one, the budget of n is used up, and until it leaves.
+# Intents "from the future" (the clock was set back) count too: rather one action too few.
+_COUNTED = "FROM intent WHERE counted = 1 AND outcome <> 'not_applied' AND created_at > :after"
+_SCOPES = {
+    "global": "",
+    "policy": " AND policy = :policy",
+    "target": " AND target_key = :target_key",
+}
+_NTH = {
+    scope: f"SELECT created_at {_COUNTED}{rest} ORDER BY created_at DESC LIMIT 1 OFFSET :skip"
+    for scope, rest in _SCOPES.items()
+}
+_COUNT = {scope: f"SELECT COUNT(*) {_COUNTED}{rest}" for scope, rest in _SCOPES.items()}
+_LATEST = """
+SELECT created_at, run, policy FROM intent
+WHERE target_key = :target_key AND run <> :run AND outcome <> 'not_applied' AND created_at > :after
+ORDER BY created_at DESC LIMIT 1
+"""
+_BUSY = """
+SELECT target_lock.policy, COUNT(DISTINCT target_lock.run)
+FROM target_lock JOIN run ON run.id = target_lock.run
+WHERE run.outcome IS NULL AND run.id <> :run GROUP BY target_lock.policy
+"""
+_HOLDER = """
+SELECT target_lock.run, run.outcome FROM target_lock LEFT JOIN run ON run.id = target_lock.run
+WHERE target_lock.target_key = :target_key
+"""
+_LOCK = (
+    insert("target_lock", "target_key, target, run, policy, taken_at")
+    + """
+ON CONFLICT (target_key) DO UPDATE SET
+  target = excluded.target, run = excluded.run, policy = excluded.policy, taken_at = excluded.taken_at
+"""
+)
+_INSERT = insert("intent", "id, " + INTENT + ", target_key")
+
+
+def admit(tx: Tx, run: Run, admission: Admission, lease: Instant) -> Run | Held:
+    """The transaction. On a Run, the intent is written and the caller may call, once.
+
+    Args:
+        lease: until when the run stays the caller's.
+
+    Raises:
+        LeaseLost: the run's epoch moved on.
+        Conflict: the run already has an intent of that number, which is a fault of the caller.
+    """
+    if not tx.run(_EPOCH, {"lease_until": lease, "id": run.id, "epoch": run.epoch}):
+        raise LeaseLost(f"run {run.id}: epoch {run.epoch} is no longer its own; drop it")
+    held = _brakes(tx, run, admission) or _counters(tx, run, admission) or _lock(tx, run, admission)
+    if held is not None:
+        return held
+    intent = admission.intent
+    target = intent.plan.target
+    tx.run(
+        _INSERT,
+        {
+            "id": tx.id("intent"),
+            "run": run.id,
+            "number": intent.number,
+            "kind": intent.kind.value,
+            "policy": intent.policy,
+            "target_key": target.key,
+            "plan": encode(intent.plan),
+            "token": intent.token,
+            "nonce": intent.nonce,
+            "rung": intent.rung,
+            "step": intent.step,
+            "created_at": tx.now,
+            "counted": int(intent.counted),
+            "outcome": intent.outcome.value,
+            "outcome_at": intent.outcome_at,
+            "evidence": encode(intent.evidence),
+        },
+    )
+    return moves.write(tx, run, admission.move, lease_until=lease, target_key=target.key)
+
+
+def _brakes(tx: Tx, run: Run, admission: Admission) -> Held | None:
+    intent = admission.intent
+    going_forward = intent.kind is IntentKind.APPLY
+    if going_forward:
+        active = policies.active(tx)
+        if active != admission.policy_set:
+            return Held(
+                reason=Reason.POLICIES_CHANGED,
+                observed=f"policies {_short(active)} are active",
+                allowed=f"policies {_short(admission.policy_set)}, with which the guards were asked",
+            )
+    target = intent.plan.target
+    targets = {f"target:{target.key}", f"target:{target.name}"}
+    policy = f"policy:{intent.policy}"
+    for brake in brakes.on(tx):
+        if brake.kind is ControlKind.PAUSE and (brake.scope in ("", policy) or brake.scope in targets):
+            return _braked(brake, Reason.PAUSED, "not paused")
+        if brake.kind is ControlKind.QUARANTINE and brake.scope in targets:
+            return _braked(brake, Reason.QUARANTINED, "a target that is not quarantined")
+        if brake.kind is ControlKind.BREAKER and brake.scope == policy and going_forward:
+            return _braked(brake, Reason.BREAKER, "a policy that heals")
+    if admission.need_firing and tx.one(_FIRING, {"run": run.id}) is None:
+        return Held(
+            reason=Reason.ALERT_RESOLVED, observed="no alert of this run fires", allowed="one that fires"
+        )
+    return None
+
+
+def _counters(tx: Tx, run: Run, admission: Admission) -> Held | None:
+    intent = admission.intent
+    if intent.kind is not IntentKind.APPLY or not intent.counted:
+        return None
+    for scope in _SCOPES:  # global, policy, target: the order in which counters are locked
+        for limit in admission.limits:
+            if limit.scope == scope:
+                held = _budget(tx, admission, limit)
+                if held is not None:
+                    return held
+    target = intent.plan.target
+    if admission.cooldown > 0:
+        latest = tx.one(
+            _LATEST, {"target_key": target.key, "run": run.id, "after": tx.now - admission.cooldown}
+        )
+        if latest is not None:
+            return Held(
+                reason=Reason.COOLDOWN,
+                observed=f"run {latest[1]} of {latest[2]} acted {span(max(0, tx.now - latest[0]))} ago",
+                allowed=f"{span(admission.cooldown)} after the last action on {target.name}",
+                until=Instant(latest[0] + admission.cooldown),
+            )
+    busy: dict[str, int] = dict(tx.all(_BUSY, {"run": run.id}))
+    own, everyone = busy.get(intent.policy, 0), sum(busy.values())
+    if own >= admission.concurrent_policy:
+        return _crowded(own, f"of {intent.policy}", admission.concurrent_policy)
+    if everyone >= admission.concurrent_global:
+        return _crowded(everyone, "in all", admission.concurrent_global)
+    return None
+
+
+def _budget(tx: Tx, admission: Admission, limit: Limit) -> Held | None:
+    intent, budget = admission.intent, limit.budget
+    values: dict[str, object] = {"after": tx.now - budget.window}
+    if limit.scope == "policy":
+        values["policy"] = intent.policy
+    elif limit.scope == "target":
+        values["target_key"] = intent.plan.target.key
+    until: Instant | None = None
+    if budget.count > 0:
+        nth = tx.one(_NTH[limit.scope], {**values, "skip": budget.count - 1})
+        if nth is None:
+            return None
+        until = Instant(nth[0] + budget.window)
+    counted = tx.one(_COUNT[limit.scope], values)
+    return Held(
+        reason=Reason.BUDGET,
+        observed=f"{counted[0] if counted else 0} in {span(budget.window)}",
+        allowed=f"{budget} ({limit.scope}: {limit.source})",
+        until=until,
+    )
+
+
+def _lock(tx: Tx, run: Run, admission: Admission) -> Held | None:
+    target = admission.intent.plan.target
+    holder = tx.one(_HOLDER, {"target_key": target.key})
+    # A lock that an ended run left behind is free: quarantine, which would keep it, was asked above.
+    if holder is not None and holder[0] != run.id and holder[1] is None:
+        return Held(
+            reason=Reason.LOCK_BUSY,
+            observed=f"run {holder[0]} holds {target.name}",
+            allowed="a target that no other run holds",
+        )
+    if holder is None or holder[0] != run.id:
+        tx.run(
+            _LOCK,
+            {
+                "target_key": target.key,
+                "target": target.name,
+                "run": run.id,
+                "policy": admission.intent.policy,
+                "taken_at": tx.now,
+            },
+        )
+    return None
+
+
+def _braked(brake: Control, reason: Reason, allowed: str) -> Held:
+    where = brake.scope or "the daemon"
+    return Held(
+        reason=reason,
+        observed=f"{where}: {brake.reason} (by {brake.actor})",
+        allowed=allowed,
+        until=brake.until,
+    )
+
+
+def _crowded(count: int, whose: str, most: int) -> Held:
+    return Held(
+        reason=Reason.CONCURRENCY,
+        observed=f"{count} runs {whose} hold a target",
+        allowed=f"fewer than {most}",
+    )
+
+
+def _short(revision: str | None) -> str:
+    return revision[:12] if revision else "none"

@@ -1,0 +1,83 @@
+"""Which runs are due, and whose they are. Nothing here waits: a timer is a row with `next_at`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from remediator.model import Instant, Run, RunId
+from remediator.store import effects, rows
+from remediator.store.rows import RUN
+from remediator.store.tx import Tx
+
+_DUE = """
+SELECT id FROM run
+WHERE outcome IS NULL AND next_at <= :now AND (lease_until IS NULL OR lease_until <= :now)
+ORDER BY next_at, id LIMIT :limit
+"""
+_CLAIM = f"""
+UPDATE run SET epoch = epoch + 1, worker = :worker, lease_until = :lease_until, woken = 0
+WHERE id = :id RETURNING {RUN}
+"""  # noqa: S608
+# A run that was admitted has its timer at its deadline; whoever lets go of it does so for good.
+_RELEASE = """
+UPDATE run SET lease_until = NULL, worker = NULL, woken = 0,
+  next_at = CASE WHEN next_at > :now THEN :now ELSE next_at END
+WHERE id = :id AND epoch = :epoch AND outcome IS NULL AND lease_until IS NOT NULL
+"""
+_RECLAIM = """
+UPDATE run SET lease_until = NULL, worker = NULL, woken = 0,
+  next_at = CASE WHEN next_at > :now THEN :now ELSE next_at END
+WHERE outcome IS NULL AND lease_until IS NOT NULL
+"""
+_WAKE = "UPDATE run SET next_at = :now, woken = 1 WHERE id = :id AND outcome IS NULL"
+WAKE_BY_ALERT = """
+UPDATE run SET next_at = :now, woken = 1
+WHERE id IN (SELECT run FROM run_alert WHERE alert = :alert)
+  AND outcome IS NULL AND state IN ('HOLD', 'GUARD', 'APPROVAL')
+"""
+_SOONEST = """
+SELECT next_at, lease_until FROM run WHERE outcome IS NULL ORDER BY next_at LIMIT 500
+"""
+_NEXT_RETURN = """
+SELECT MIN(expires_at) FROM effect WHERE returned_at IS NULL AND return_run IS NULL
+"""
+
+
+def claim(tx: Tx, worker: str, limit: int, lease: Instant) -> Sequence[Run]:
+    """Take due runs: epoch + 1, and nobody else's until `lease`. Leases on effects that ran out
+    become runs first."""
+    effects.open_returns(tx)
+    due = tx.all(_DUE, {"now": tx.now, "limit": limit})
+    return [
+        rows.run(tx.change(_CLAIM, {"worker": worker, "lease_until": lease, "id": id})[0]) for (id,) in due
+    ]
+
+
+def release(tx: Tx, runs: Sequence[Run]) -> None:
+    """Hand runs back; those that are someone else's by now are left alone."""
+    for run in runs:
+        tx.run(_RELEASE, {"now": tx.now, "id": run.id, "epoch": run.epoch})
+
+
+def reclaim(tx: Tx) -> int:
+    """Free every claim: for an owner who knows that all earlier workers are dead."""
+    return tx.run(_RECLAIM, {"now": tx.now})
+
+
+def wake(tx: Tx, id: RunId) -> None:
+    """Make an open run due now, also if it is claimed and its worker is about to set a timer."""
+    tx.run(_WAKE, {"now": tx.now, "id": id})
+
+
+def next_due(tx: Tx) -> Instant | None:
+    """When the next run or lease is due; in the past if one is due already."""
+    soonest: int | None = None
+    for next_at, lease_until in tx.all(_SOONEST):
+        if soonest is not None and next_at >= soonest:
+            break
+        at = next_at if lease_until is None else max(next_at, lease_until)
+        soonest = at if soonest is None else min(soonest, at)
+    row = tx.one(_NEXT_RETURN)
+    if row is not None and row[0] is not None:
+        soonest = row[0] if soonest is None else min(soonest, row[0])
+    return None if soonest is None else Instant(soonest)

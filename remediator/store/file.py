@@ -1,0 +1,177 @@
+"""The SQLite file itself: where it may lie, who may hold it, and how it is connected to."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from remediator.errors import ConfigurationError, StoreUnavailable
+
+_NETWORK = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "ceph", "glusterfs", "lustre"),
+        *("beegfs", "gpfs", "orangefs", "ocfs2", "gfs2", "davfs", "fuse.davfs2", "fuse.sshfs"),
+        *("fuse.s3fs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone", "fuse.gcsfuse"),
+    }
+)
+"""File systems whose locks or syncs cannot be trusted (sqlite.org/wal.html, "all processes must be
+on the same host"; sqlite.org/faq.html#q5)."""
+
+
+def file_system(path: Path, mounts: str) -> str:
+    """The type of the file system that a path is on.
+
+    Args:
+        path: absolute, without symbolic links.
+        mounts: the text of /proc/self/mountinfo (proc(5)).
+
+    Returns:
+        Such as `ext4`; "" if no mount covers the path.
+    """
+    best, found = -1, ""
+    for line in mounts.splitlines():
+        fields, _, rest = line.partition(" - ")
+        parts = fields.split()
+        if len(parts) < 5 or not rest:
+            continue
+        mount = parts[4]
+        for octal, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+            mount = mount.replace(octal, character)
+        if path.is_relative_to(mount) and len(mount) >= best:
+            best, found = len(mount), rest.split()[0]
+    return found
+
+
+def refuse_network(path: Path, mounts: str) -> None:
+    """Raise ConfigurationError if the path is on a network file system."""
+    kind = file_system(path, mounts)
+    if kind in _NETWORK:
+        raise ConfigurationError(
+            f"store.url: {path} is on a network file system ({kind}), where SQLite loses data; "
+            "put it on a local disk, or use PostgreSQL"
+        )
+
+
+def check_place(path: Path) -> Path:
+    """The file's true path, if SQLite can be trusted there.
+
+    Raises:
+        ConfigurationError: no such directory, not writable, or a network file system.
+    """
+    true = Path(os.path.realpath(path))
+    directory = true.parent
+    if not directory.is_dir():
+        raise ConfigurationError(f"store.url: the directory {directory} does not exist; create it first")
+    if true.is_dir():
+        raise ConfigurationError(f"store.url: {true} is a directory; name a file in it")
+    with contextlib.suppress(OSError):
+        refuse_network(directory, Path("/proc/self/mountinfo").read_text())
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"store.url: the directory {directory} is not writable by this user")
+    if true.exists() and not os.access(true, os.R_OK | os.W_OK):
+        raise ConfigurationError(f"store.url: {true} is not readable and writable by this user")
+    return true
+
+
+class Lock:
+    """An exclusive lock beside the file, for the process's life. Holding it proves every earlier
+    process dead, for the kernel drops it with the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + ".lock")
+        self._handle: int | None = None
+
+    def take(self) -> None:
+        """Take it.
+
+        Raises:
+            StoreUnavailable: another process has it; its pid is named.
+        """
+        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(handle)
+            raise StoreUnavailable(
+                f"{self._path.with_suffix('')} is held by process {holder}; "
+                "stop it first, or ask it: commands take --server, and reading commands need no lock"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        self._handle = handle
+
+    def free(self) -> None:
+        """Let go of it. The file stays: removing it would let two processes lock two files."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def connect(path: Path | None, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit, with the settings that durability rests on.
+
+    Args:
+        path: None for a database in memory.
+
+    Raises:
+        sqlite3.Error: it cannot be opened.
+    """
+    if path is None:
+        return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    if not read_only and not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    mode = "ro" if read_only else "rw"
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        timeout=2.0,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+    )
+    try:
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+        else:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA cache_size = -{2_000 if read_only else 16_000}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def unavailable(error: sqlite3.Error, path: Path | None) -> StoreUnavailable:
+    """What SQLite said, with the thing it is about and what to do."""
+    name = str(path) if path is not None else "the store in memory"
+    code = error_code(error)
+    if code == sqlite3.SQLITE_FULL:
+        todo = "the disk is full; free space there"
+    elif code == sqlite3.SQLITE_IOERR:
+        todo = "the disk failed or its quota is used up; look at the kernel log, then restart"
+    elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        todo = "the file is damaged or no SQLite database; restore it from a backup"
+    elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        todo = "another program has it locked; find it with `fuser` and stop it"
+    elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        todo = "check that this user may write the file and its directory"
+    elif code == sqlite3.SQLITE_INTERRUPT:
+        todo = "it took too long; ask for less, or look at the disk"
+    else:
+        todo = "look at the log, then restart"
+    return StoreUnavailable(f"{name}: {error}: {todo}")
+
+
+def error_code(error: BaseException) -> int:
+    """SQLite's primary result code (sqlite.org/rescode.html); 0 if it gave none."""
+    code: Any = getattr(error, "sqlite_errorcode", 0)
+    return int(code) & 0xFF

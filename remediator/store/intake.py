@@ -1,0 +1,292 @@
+"""Takes deliveries: decides in memory what each alert is, and writes many deliveries at once.
+
+For each transaction: `take` every delivery, `flush` what they add up to, then `commit` or
+`rollback` beside the database's own.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from remediator.contracts import Delivery, Match, Receipt
+from remediator.model import Alert, AlertId, AuditEvent, Instant, RunId, Status
+from remediator.store import claims, trail
+from remediator.store.known import Known, KnownAlerts
+from remediator.store.limits import Limits
+from remediator.store.opening import open_run
+from remediator.store.rejected import Rejected
+from remediator.store.tx import Row, Tx
+
+ALERT = (
+    "id, sender, fingerprint, starts_at, sent_starts_at, status, digest, received_at, resolved_at, "
+    "event, last_event"
+)
+EVENT = "id, at, sender, kind, revision, truncated, test, changes, body"
+UPDATE = """
+UPDATE alert SET status = ?, sent_starts_at = ?, digest = ?, resolved_at = ?, last_event = ? WHERE id = ?
+"""
+_EXISTS = """
+SELECT 1 FROM alert WHERE starts_at = :starts_at AND fingerprint = :fingerprint AND sender = :sender
+"""
+ACCEPTED, UPDATED, RESOLVED, CLOSED, TEST = "accepted", "updated", "resolved", "closed", "test"
+_ENDS = {Status.RESOLVED: RESOLVED, Status.CLOSED: CLOSED}
+_SIGNED = (1 << 63) - 1
+_changes = msgspec.json.Encoder()
+
+Change = tuple[int | None, int, str, int | None]
+"""(alert, position in the body, what changed, the event that changed the alert before)"""
+
+
+class Intake:
+    """One store's intake, owned by its writer.
+
+    `repeated` alone may be called from another thread: it only reads, and only what is committed.
+    """
+
+    def __init__(self, limits: Limits, rejected: Rejected) -> None:
+        self.known = KnownAlerts()
+        self._limits = limits
+        self._rejected = rejected
+        self._durable_event = -1
+        self._last_event = -1
+        self.alerts: list[Row] = []
+        self.updates: list[Row] = []
+        self.events: list[Row] = []
+        self._ended: list[int] = []
+
+    def opened(self, last_event: int) -> None:
+        """Every event up to this one is committed."""
+        self._last_event = self._durable_event = last_event
+
+    # ------------------------------------------------------------ repeats
+
+    def repeated(self, delivery: Delivery) -> Receipt | None:
+        """The receipt of a delivery that changes nothing and says only what is committed; None if
+        it must be taken. A repeated delivery costs no transaction and no change of thread."""
+        parsed = delivery.parsed
+        if parsed.bad or parsed.test:
+            return None
+        own = self.known.by_sender.get(delivery.sender)
+        if own is None:
+            return None
+        durable = self._durable_event
+        found: list[Known] = []
+        for alert, digest in parsed.alerts:
+            known = own.get(alert.fingerprint)
+            if (
+                known is None
+                or known.sent != alert.starts_at
+                or known.digest != digest & _SIGNED
+                or known.status is not alert.status
+                or known.event > durable
+            ):
+                return None
+            found.append(known)
+        for known in found:
+            known.seen_at = delivery.received_at
+        return Receipt(repeated=len(found))
+
+    # ------------------------------------------------------------ taking
+
+    def take(self, tx: Tx, delivery: Delivery, match: Match) -> Receipt:
+        """Decide what a delivery changes. Nothing is kept if this raises and the caller undoes it."""
+        parsed, received = delivery.parsed, delivery.received_at
+        own = self.known.of(delivery.sender)
+        changes: list[Change] = []
+        accepted: list[AlertId] = []
+        runs: list[RunId] = []
+        repeated = resolved = updated = 0
+        # n changes own n ids; the event's is the first of them.
+        event = tx.id("audit", max(1, len(parsed.alerts)))
+        for position, (alert, digest) in enumerate(parsed.alerts if not parsed.test else ()):
+            known = own.get(alert.fingerprint)
+            kind = self._kind(tx, delivery.sender, alert, digest & _SIGNED, known, received)
+            if kind is None:
+                repeated += 1
+                if known is not None:
+                    known.seen_at = received
+                continue
+            if kind is ACCEPTED or known is None:
+                id = AlertId(tx.id("alert"))
+                starts_at = self._start(tx, delivery.sender, alert, known, received)
+                ended = alert.status is not Status.FIRING
+                fresh = Known(
+                    id,
+                    starts_at,
+                    alert.starts_at,
+                    alert.status,
+                    digest & _SIGNED,
+                    received if ended else None,
+                    event,
+                    received,
+                )
+                self._add(delivery.sender, alert.fingerprint, fresh, received)
+                changes.append((id, position, _ENDS[alert.status] if ended else ACCEPTED, None))
+                if ended:
+                    resolved += 1
+                else:
+                    accepted.append(id)
+                    if starts_at != alert.starts_at:
+                        alert = msgspec.structs.replace(alert, starts_at=Instant(starts_at))
+                    for opening in match(alert, received):
+                        runs.append(open_run(tx, id, alert, opening))
+            else:
+                ended = alert.status is not Status.FIRING
+                fresh = Known(
+                    known.id,
+                    known.starts_at,
+                    alert.starts_at,
+                    alert.status,
+                    digest & _SIGNED,
+                    received if ended else None,
+                    event,
+                    received,
+                )
+                self._change(fresh)
+                changes.append((known.id, position, kind, known.event))
+                if ended:
+                    self._ended.append(known.id)
+                    resolved += 1
+                else:
+                    updated += 1
+            self.known.put(own, delivery.sender, alert.fingerprint, fresh)
+        if parsed.test:
+            changes.append((None, 0, TEST, None))
+        if changes:
+            self._record(delivery, event, changes)
+        if parsed.bad:
+            self._reject(tx, delivery)
+        return Receipt(
+            accepted=len(accepted),
+            repeated=repeated,
+            resolved=resolved,
+            updated=updated,
+            runs=tuple(dict.fromkeys(runs)),
+            alerts=tuple(accepted),
+        )
+
+    def _kind(
+        self, tx: Tx, sender: str, alert: Alert, digest: int, known: Known | None, received: Instant
+    ) -> str | None:
+        """What an alert means, given what is known of it; None where it says nothing new."""
+        status, sent = alert.status, alert.starts_at
+        firing = status is Status.FIRING
+        if known is None:
+            return ACCEPTED if firing or not self._stored(tx, sender, alert, sent) else None
+        if known.status is status and known.sent == sent and known.digest == digest:
+            return None
+        if known.resolved_at is None:
+            if firing:
+                return UPDATED
+            if sent < known.sent and alert.ends_at is not None and alert.ends_at < known.sent:
+                return None  # the end of an earlier episode, told late: this one still fires
+            return _ENDS[status]
+        if firing:
+            late = received - known.resolved_at <= self._limits.late
+            return None if sent <= known.sent and late else ACCEPTED
+        if sent > known.sent:
+            return ACCEPTED  # an episode whose firing never came
+        if known.status is Status.CLOSED and status is Status.RESOLVED:
+            return RESOLVED  # closed was no recovery; this is
+        return None
+
+    def _start(self, tx: Tx, sender: str, alert: Alert, known: Known | None, received: Instant) -> int:
+        """When the episode began: what the sender says, unless that is in the future, absent, or
+        another episode's; then it is the time of receipt."""
+        sent = alert.starts_at
+        starts_at = sent if 0 < sent <= received else received
+        if known is not None and starts_at <= known.starts_at:
+            return max(received, known.starts_at + 1)
+        if known is None and self._stored(tx, sender, alert, starts_at):
+            return received
+        return starts_at
+
+    def _stored(self, tx: Tx, sender: str, alert: Alert, starts_at: int) -> bool:
+        if starts_at > self.known.forgotten_until:
+            return False
+        values = {"starts_at": starts_at, "fingerprint": alert.fingerprint, "sender": sender}
+        return tx.one(_EXISTS, values) is not None
+
+    # ------------------------------------------------------------ writing
+
+    def _add(self, sender: str, fingerprint: str, known: Known, received: Instant) -> None:
+        self.alerts.append(
+            (
+                known.id,
+                sender,
+                fingerprint,
+                known.starts_at,
+                None if known.sent == known.starts_at else known.sent,
+                known.status.value,
+                known.digest,
+                received,
+                known.resolved_at,
+                known.event,
+                known.event,
+            )
+        )
+
+    def _change(self, known: Known) -> None:
+        self.updates.append(
+            (
+                known.status.value,
+                None if known.sent == known.starts_at else known.sent,
+                known.digest,
+                known.resolved_at,
+                known.event,
+                known.id,
+            )
+        )
+
+    def _record(self, delivery: Delivery, event: int, changes: list[Change]) -> None:
+        parsed = delivery.parsed
+        self._last_event = event
+        self.events.append(
+            (
+                event,
+                delivery.received_at,
+                delivery.sender,
+                delivery.kind,
+                delivery.revision,
+                parsed.truncated,
+                1 if parsed.test else 0,
+                _changes.encode(changes).decode(),
+                delivery.body,
+            )
+        )
+
+    def _reject(self, tx: Tx, delivery: Delivery) -> None:
+        bad = delivery.parsed.bad
+        self._rejected.keep(tx, delivery.sender, 200, bad)
+        event = AuditEvent(
+            kind="alert.rejected",
+            actor=f"sender:{delivery.sender}",
+            reason="invalid_alert",
+            observed=f"{bad[0].field}: {bad[0].message}"[:1_000],
+            data={"sender": delivery.sender, "rejected": len(bad)},
+        )
+        trail.append(tx, (event,))
+
+    def wake(self, tx: Tx) -> None:
+        """A resolve makes the runs of that episode look again, if they have not acted."""
+        tx.many(claims.WAKE_BY_ALERT, [{"now": tx.now, "alert": id} for id in self._ended])
+
+    def clear(self) -> None:
+        """The buffered rows are written, or given up."""
+        self.alerts, self.updates, self.events, self._ended = [], [], [], []
+
+    def commit(self, now: Instant) -> None:
+        """The transaction is durable."""
+        self.known.commit()
+        self._durable_event = self._last_event
+        self.known.forget(now - self._limits.remember)
+
+    def undone(self) -> None:
+        """Another piece of work in this transaction was undone: what it counted is not true."""
+        self._rejected.forget()
+
+    def rollback(self, mark: int = 0) -> None:
+        """Undo what was taken since the mark."""
+        self.clear()
+        self.known.rollback(mark)
+        self._rejected.forget()

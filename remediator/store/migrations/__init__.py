@@ -1,0 +1,32 @@
+"""Migrations, by Alembic. Expand first, contract a version later: an older replica must go on
+working on the newer schema."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Migrate an open SQLite database to the newest version, in one transaction.
+
+    Loads Alembic and SQLAlchemy, which takes about a second: call it only when there is need.
+    """
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import StaticPool
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        with engine.connect() as alembic_connection:
+            config.attributes["connection"] = alembic_connection
+            command.upgrade(config, "head")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

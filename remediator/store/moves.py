@@ -1,0 +1,155 @@
+"""One transaction on a run: the compare-and-set on its epoch first, then everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from remediator.contracts import Move
+from remediator.errors import Conflict, LeaseLost, NotFound
+from remediator.model import (
+    BEFORE_ADMIT,
+    AuditEvent,
+    Instant,
+    Intent,
+    IntentOutcome,
+    Outcome,
+    Reason,
+    Run,
+    RunId,
+)
+from remediator.store import brakes, effects, outbox, rows, trail
+from remediator.store.rows import RUN, encode
+from remediator.store.tx import Tx
+
+# A wake that came while the run was claimed must not be overwritten by the move's own timer.
+_MOVE = f"""
+UPDATE run SET
+  state = :state, outcome = :outcome, reason = :reason, observed = :observed, allowed = :allowed,
+  updated_at = :now, progress = :progress, lease_until = :lease_until,
+  next_at = CASE WHEN woken = 1 AND :wakeable = 1 THEN :now ELSE :next_at END,
+  woken = 0, target_key = COALESCE(:target_key, target_key)
+WHERE id = :id AND epoch = :epoch AND outcome IS NULL
+RETURNING {RUN}
+"""  # noqa: S608
+_INTENT = """
+UPDATE intent SET outcome = :outcome, outcome_at = :outcome_at WHERE run = :run AND number = :number
+"""
+_INTENT_EVIDENCE = """
+UPDATE intent SET outcome = :outcome, outcome_at = :outcome_at, evidence = :evidence
+WHERE run = :run AND number = :number
+"""
+_FREE = f"DELETE FROM target_lock WHERE run = :run AND {brakes.NOT_QUARANTINED}"  # noqa: S608
+_ONE = f"SELECT {RUN} FROM run WHERE id = :id"  # noqa: S608
+_INTENTS = f"SELECT {rows.INTENT} FROM intent WHERE run = :run ORDER BY number"  # noqa: S608
+_ACTED = "SELECT 1 FROM intent WHERE run = :run AND outcome <> 'not_applied' LIMIT 1"
+
+
+def move(tx: Tx, run: Run, change: Move, lease: Instant) -> Run:
+    """Apply a move.
+
+    A move hands the run back; one that makes an intent pending again (a call is issued again)
+    keeps it until `lease`, as ADMIT does.
+
+    Raises:
+        LeaseLost: the run's epoch moved on, or it has ended.
+    """
+    again = any(update.outcome is IntentOutcome.PENDING for update in change.intents)
+    return write(tx, run, change, lease_until=lease if again else None)
+
+
+def write(tx: Tx, run: Run, change: Move, lease_until: Instant | None, target_key: str | None = None) -> Run:
+    """The move's statements, the compare-and-set first."""
+    fresh = tx.change(_MOVE, _values(tx, run, change, lease_until, target_key))
+    if not fresh:
+        raise LeaseLost(f"run {run.id}: epoch {run.epoch} is no longer its own; drop it")
+    for update in change.intents:
+        decided = update.outcome is not IntentOutcome.PENDING
+        values: dict[str, object] = {
+            "outcome": update.outcome.value,
+            "outcome_at": tx.now if decided else None,
+            "run": run.id,
+            "number": update.number,
+        }
+        if update.evidence:
+            found = tx.run(_INTENT_EVIDENCE, {**values, "evidence": encode(update.evidence)})
+        else:
+            found = tx.run(_INTENT, values)
+        if not found:
+            raise Conflict(f"run {run.id} has no intent {update.number}")
+    if change.effect_done is not None:
+        effects.done(tx, *change.effect_done)
+    if change.effect_extend is not None:
+        effects.extend(tx, *change.effect_extend)
+    for new in change.effects:
+        effects.open_lease(tx, run, new)
+    for brake in change.controls:
+        brakes.put(tx, brake)
+    trail.append(tx, change.events)
+    outbox.post(tx, change.messages)
+    if change.outcome is not None:
+        tx.run(_FREE, {"run": run.id, "now": tx.now})
+    return rows.run(fresh[0])
+
+
+def cancel(tx: Tx, id: RunId, event: AuditEvent) -> Run:
+    """End a run that has not acted. Its worker, if it has one, finds its lease gone.
+
+    Raises:
+        NotFound: no such run.
+        Conflict: it has ended, or acts already.
+    """
+    run = one(tx, id)
+    if run.outcome is not None:
+        raise Conflict(f"run {id} has ended: {run.outcome}")
+    if run.state not in BEFORE_ADMIT or tx.one(_ACTED, {"run": id}) is not None:
+        raise Conflict(f"run {id} is {run.state} and has acted: it can be cancelled only before that")
+    change = Move(
+        state=run.state,
+        next_at=None,
+        progress=run.progress,
+        outcome=Outcome.CANCELLED,
+        reason=Reason.CANCELLED_BY_PERSON,
+        observed=f"cancelled by {event.actor}",
+        events=(event,),
+    )
+    return write(tx, run, change, lease_until=None)
+
+
+def one(tx: Tx, id: RunId) -> Run:
+    """A run by its id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = tx.one(_ONE, {"id": id})
+    if row is None:
+        raise NotFound(f"no run has the id {id}")
+    return rows.run(row)
+
+
+def intents(tx: Tx, run: RunId) -> Sequence[Intent]:
+    """A run's intents, oldest first."""
+    return [rows.intent(row) for row in tx.all(_INTENTS, {"run": run})]
+
+
+def _values(
+    tx: Tx, run: Run, change: Move, lease_until: Instant | None, target_key: str | None
+) -> Mapping[str, object]:
+    over = change.outcome is not None
+    # An open run without a timer would never be looked at again.
+    next_at = None if over else (change.next_at if change.next_at is not None else tx.now)
+    return {
+        "id": run.id,
+        "epoch": run.epoch,
+        "state": change.state.value,
+        "outcome": change.outcome.value if change.outcome is not None else None,
+        "reason": change.reason.value if change.reason is not None else None,
+        "observed": change.observed,
+        "allowed": change.allowed,
+        "now": tx.now,
+        "progress": encode(change.progress),
+        "lease_until": lease_until,
+        "next_at": next_at,
+        "wakeable": 1 if not over and change.state in BEFORE_ADMIT else 0,
+        "target_key": target_key,
+    }

@@ -1,0 +1,49 @@
+"""Policy sets: their texts by content hash, and which one is active."""
+
+from __future__ import annotations
+
+from remediator.contracts import Revision
+from remediator.errors import NotFound
+from remediator.model import Instant
+from remediator.store.rows import decode, encode
+from remediator.store.tx import Tx, insert
+
+_PUT = (
+    insert("policy_revision", "hash, files, git, loaded_at")
+    + "\nON CONFLICT (hash) DO UPDATE SET git = excluded.git, loaded_at = excluded.loaded_at"
+)
+_ACTIVATE = insert("meta", "key, value") + "\nON CONFLICT (key) DO UPDATE SET value = excluded.value"
+_ACTIVE = "SELECT value FROM meta WHERE key = 'active'"
+_ONE = "SELECT hash, files, git, loaded_at FROM policy_revision WHERE hash = :hash"
+
+
+def propose(tx: Tx, revision: Revision) -> None:
+    """Store a set and make it the active one."""
+    tx.run(
+        _PUT,
+        {
+            "hash": revision.hash,
+            "files": encode(revision.files),
+            "git": revision.git,
+            "loaded_at": tx.now,
+        },
+    )
+    tx.run(_ACTIVATE, {"key": "active", "value": revision.hash})
+
+
+def active(tx: Tx) -> str | None:
+    """The hash of the active set; None before there is one."""
+    row = tx.one(_ACTIVE)
+    return None if row is None else str(row[0])
+
+
+def revision(tx: Tx, hash: str) -> Revision:
+    """A set by its hash.
+
+    Raises:
+        NotFound: it was never active here, or is older than its retention.
+    """
+    row = tx.one(_ONE, {"hash": hash})
+    if row is None:
+        raise NotFound(f"no policy set has the hash {hash!r}")
+    return Revision(hash=row[0], files=decode(row[1]), git=row[2], loaded_at=Instant(row[3]))

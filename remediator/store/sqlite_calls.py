@@ -1,0 +1,280 @@
+"""How a call gets to an SQLite file and back: opening, threads, deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar, cast
+
+from remediator.contracts import Clock, Delivery, Match, Receipt, Receiver
+from remediator.errors import StoreError, StoreUnavailable
+from remediator.model import Instant
+from remediator.store import claims, upgrade
+from remediator.store.file import Lock, check_place, connect, unavailable
+from remediator.store.history import History
+from remediator.store.intake import Intake
+from remediator.store.known import LAST_FORGOTTEN, LOAD
+from remediator.store.limits import Limits
+from remediator.store.rejected import Rejected
+from remediator.store.sqlite_tx import SqliteTx
+from remediator.store.threads import Checkpoints, Readers, WriterThread, truncate
+from remediator.store.writer import Call, Group, Taking
+
+T = TypeVar("T")
+_TICK = 0.1
+"""Seconds between two looks for calls that have waited too long."""
+_OLDEST = (3, 35, 0)
+"""The first SQLite that knows RETURNING."""
+
+
+class SqliteCalls:
+    """Opens the file, and takes pieces of work to the thread that does them.
+
+    With a file, one thread writes and a few read. Without one (in memory), everything happens at
+    once in the caller's thread, so that a simulation is repeatable.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        clock: Clock,
+        receivers: Mapping[str, Receiver],
+        *,
+        read_only: bool,
+        seal_key: bytes | None,
+        limits: Limits,
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._read_only = read_only
+        self._key = seal_key
+        self._limits = limits
+        self._rejected = Rejected(limits)
+        self._sealing = asyncio.Lock()
+        self._intake = Intake(limits, self._rejected)
+        self._history = History(receivers, None if read_only else self._intake.known)
+        self._lock: Lock | None = None
+        self._tx: SqliteTx | None = None
+        self._group: Group | None = None
+        self._writer: WriterThread | None = None
+        self._readers: Readers | None = None
+        self._checkpoints: Checkpoints | None = None
+        self._waiting: dict[float, deque[tuple[float, asyncio.Future[object]]]] = {}
+        self._pending = 0
+        self._ticking = False
+        self._closed = "is not open yet"
+
+    # ------------------------------------------------------------ opening and closing
+
+    @property
+    def fatal(self) -> StoreUnavailable | None:
+        """Why this store answers nothing any more until it is opened anew; None if all is well.
+        After a commit or a sync that failed, nobody can know what the disk holds."""
+        return self._group.fatal if self._group is not None else None
+
+    async def open(self) -> None:
+        """Take the file, make or migrate its tables, load the open alerts.
+
+        Raises:
+            ConfigurationError: the place or the schema cannot be used.
+            StoreUnavailable: another process holds it, or SQLite cannot read it.
+        """
+        if self._path is None:
+            self._open()
+        else:
+            await asyncio.to_thread(self._open)
+            if not self._read_only:
+                self._start()
+        self._closed = ""
+
+    def _start(self) -> None:
+        assert self._checkpoints is not None
+        self._writer = WriterThread(self._groups(), asyncio.get_running_loop(), self._checkpoints)
+        self._writer.start()
+        self._checkpoints.start()
+
+    def _open(self) -> None:
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise StoreUnavailable(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed")
+        try:
+            if self._read_only:
+                self._open_beside()
+            else:
+                self._open_as_owner()
+        except sqlite3.Error as error:
+            self._let_go()
+            raise unavailable(error, self._path) from error
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _open_beside(self) -> None:
+        assert self._path is not None
+        if not self._path.exists():
+            raise StoreUnavailable(f"there is no store at {self._path}; start the daemon, or check store.url")
+        connection = connect(self._path, read_only=True)
+        try:
+            upgrade.must_be_current(connection)
+        finally:
+            connection.close()
+        self._readers = Readers(self._path, self._clock, threads=1)
+
+    def _open_as_owner(self) -> None:
+        if self._path is not None:
+            self._path = check_place(self._path)
+            self._lock = Lock(self._path)
+            self._lock.take()
+        connection = connect(self._path)
+        self._tx = tx = SqliteTx(connection)
+        upgrade.bring_up_to_date(connection, self._path)
+        tx.load_ids()
+        tx.now = self._clock.now()
+        horizon = tx.now - self._limits.remember
+        known = self._intake.known
+        known.load(connection.execute(LOAD, {"horizon": horizon}))
+        forgotten = tx.one(LAST_FORGOTTEN, {"horizon": horizon})
+        if forgotten is not None and forgotten[0] is not None:
+            known.forgotten_until = forgotten[0]
+        self._intake.opened(tx.last_id("audit"))
+        claims.reclaim(tx)  # the lock proves every earlier worker dead
+        connection.execute("COMMIT")
+        self._group = Group(tx, self._intake, self._clock, self._path)
+        if self._path is not None:
+            self._readers = Readers(self._path, self._clock)
+            self._checkpoints = Checkpoints(self._path, self._limits.wal)
+
+    async def close(self) -> None:
+        """Write what is queued, fold the log into the file, and let go of it."""
+        if self._closed == "is closed":
+            return
+        self._closed = "is closed"
+        if self._path is None:
+            self._let_go()
+        else:
+            await asyncio.to_thread(self._let_go)
+
+    def _let_go(self) -> None:
+        if self._writer is not None:
+            self._writer.stop()
+        if self._checkpoints is not None and self._writer is not None:
+            self._checkpoints.stop()
+        if self._readers is not None:
+            self._readers.close()
+        if self._tx is not None:
+            if self._path is not None and self.fatal is None:
+                truncate(self._tx.connection)
+            self._tx.connection.close()
+        if self._lock is not None:
+            self._lock.free()
+        self._writer = self._checkpoints = self._readers = self._tx = self._lock = None
+
+    async def now(self) -> Instant:
+        return self._clock.now()
+
+    # ------------------------------------------------------------ how calls travel
+
+    async def _take(self, delivery: Delivery, match: Match) -> Receipt:
+        self._check_writable()
+        repeated = self._intake.repeated(delivery)
+        if repeated is not None:
+            return repeated
+        if self._writer is None:
+            taking = Taking(delivery, match, None)
+            self._groups().write([taking], [])
+            return cast(Receipt, _answer(taking))
+        future = self._promise(self._limits.intake)
+        self._writer.put(Taking(delivery, match, future))
+        return cast(Receipt, await future)
+
+    async def _write(
+        self,
+        work: Callable[[SqliteTx], T],
+        seconds: float | None = None,
+        *,
+        sync: bool = True,
+        point: str = "",
+        qualifier: str = "",
+    ) -> T:
+        self._check_writable()
+        if self._writer is None:
+            call = Call(work, None, sync, point, qualifier)
+            self._groups().write([], [call])
+            return cast(T, _answer(call))
+        future = self._promise(self._limits.write if seconds is None else seconds)
+        self._writer.put(Call(work, future, sync, point, qualifier))
+        return cast(T, await future)
+
+    async def _read(self, work: Callable[[SqliteTx], T], seconds: float | None = None) -> T:
+        self._check_open()
+        if self._readers is None:
+            tx = self._tx
+            assert tx is not None
+            tx.now = self._clock.now()
+            try:
+                return work(tx)
+            except sqlite3.Error as error:
+                raise unavailable(error, self._path) from error
+        wait = self._limits.write if seconds is None else seconds
+        future = asyncio.wrap_future(self._readers.submit(work, wait))
+        try:
+            return cast(T, await asyncio.wait_for(future, wait))
+        except TimeoutError:
+            raise StoreUnavailable(f"the store did not answer a read within {wait:g}s; try again") from None
+
+    def _promise(self, seconds: float) -> asyncio.Future[object]:
+        """A future that fails by itself when its time is up. One timer for all of them: a timer
+        each would cost more than the rest of the call."""
+        if self._pending >= self._limits.queue:
+            raise StoreUnavailable(
+                f"{self._pending} calls wait for the store already (at most {self._limits.queue}); try again"
+            )
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[object] = loop.create_future()
+        self._waiting.setdefault(seconds, deque()).append((loop.time() + seconds, future))
+        self._pending += 1
+        if not self._ticking:
+            self._ticking = True
+            loop.call_later(_TICK, self._tick)
+        return future
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for seconds, waiting in self._waiting.items():
+            while waiting and (waiting[0][1].done() or waiting[0][0] <= now):
+                _, future = waiting.popleft()
+                self._pending -= 1
+                if not future.done():
+                    future.set_exception(
+                        StoreUnavailable(f"the store did not answer within {seconds:g}s; try again")
+                    )
+        self._ticking = self._pending > 0
+        if self._ticking:
+            loop.call_later(_TICK, self._tick)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"the store {self._closed}")
+        if self.fatal is not None:
+            raise StoreUnavailable(str(self.fatal))
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self._read_only:
+            raise StoreError("the store is open for reading only; ask the running daemon (--server)")
+
+    def _groups(self) -> Group:
+        assert self._group is not None
+        return self._group
+
+    def _lease(self, tx: SqliteTx) -> Instant:
+        return Instant(tx.now + self._limits.lease)
+
+
+def _answer(item: Taking | Call) -> object:
+    if item.error is not None:
+        raise item.error
+    return item.answer

@@ -1,0 +1,90 @@
+"""`Tx` on one SQLite connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from remediator.model import Instant
+from remediator.store.tx import NONE, Row, Values
+
+_COUNTERS = {
+    "alert": ("alert",),
+    "audit": ("alert_event", "audit_event"),
+    "run": ("run",),
+    "intent": ("intent",),
+    "effect": ("effect",),
+    "outbox": ("outbox",),
+    "rejected": ("rejected",),
+}
+"""Counter → the tables that it gives ids to."""
+
+
+class SqliteTx:
+    """Statements on one connection. The first write begins the transaction, taking the write lock.
+
+    Ids come from memory: the process owns the file. Ids of a transaction that is rolled back are
+    not given out again, so an id never means two things.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.now = Instant(0)
+        self._next: dict[str, int] = {}
+
+    def load_ids(self) -> None:
+        """Find where each counter stands: behind the last row, and behind any that was pruned."""
+        for counter, tables in _COUNTERS.items():
+            last = [self.one(f"SELECT MAX(id) FROM {table}") for table in tables]  # noqa: S608
+            rows = [row[0] for row in last if row is not None and row[0] is not None]
+            self._next[counter] = max(rows, default=0) + 1
+        # The last delivery owns ids behind its own.
+        tail = self.one("SELECT id + json_array_length(changes) FROM alert_event ORDER BY id DESC LIMIT 1")
+        if tail is not None:
+            self._next["audit"] = max(self._next["audit"], tail[0])
+        for key, value in self.all("SELECT key, value FROM meta WHERE key LIKE 'next:%'"):
+            counter = key.removeprefix("next:")
+            self._next[counter] = max(self._next.get(counter, 1), int(value))
+
+    def save_ids(self) -> None:
+        """Keep the counters beyond rows that are about to be deleted."""
+        for counter, next_id in self._next.items():
+            self.run(
+                "INSERT INTO meta (key, value) VALUES (:key, :value) "
+                "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                {"key": f"next:{counter}", "value": str(next_id)},
+            )
+
+    def last_id(self, counter: str) -> int:
+        """The last id that was given out."""
+        return self._next[counter] - 1
+
+    def id(self, counter: str, count: int = 1) -> int:
+        first = self._next[counter]
+        self._next[counter] = first + count
+        return first
+
+    def begin(self) -> None:
+        """Begin the transaction, unless one is under way."""
+        if not self.connection.in_transaction:
+            self.connection.execute("BEGIN IMMEDIATE")
+
+    def run(self, sql: str, values: Values = NONE) -> int:
+        self.begin()
+        return self.connection.execute(sql, values).rowcount
+
+    def many(self, sql: str, rows: Sequence[Values]) -> None:
+        if rows:
+            self.begin()
+            self.connection.executemany(sql, rows)
+
+    def change(self, sql: str, values: Values = NONE) -> list[Row]:
+        self.begin()
+        return self.connection.execute(sql, values).fetchall()
+
+    def all(self, sql: str, values: Values = NONE) -> list[Row]:
+        return self.connection.execute(sql, values).fetchall()
+
+    def one(self, sql: str, values: Values = NONE) -> Row | None:
+        row: Row | None = self.connection.execute(sql, values).fetchone()
+        return row

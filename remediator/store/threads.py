@@ -1,0 +1,194 @@
+"""The threads around the file: one writes, a few read, one makes checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from remediator.contracts import Clock
+from remediator.store.file import connect, unavailable
+from remediator.store.sqlite_tx import SqliteTx
+from remediator.store.writer import Call, Group, Taking
+
+T = TypeVar("T")
+_GROUP = 512
+"""Calls in one transaction at most."""
+_PAUSE = 0.25
+"""Seconds between two looks at the size of the log."""
+
+
+class WriterThread:
+    """Feeds the group commit from a queue and answers through the event loop, once for each group."""
+
+    def __init__(self, group: Group, loop: AbstractEventLoop, checkpoints: Checkpoints) -> None:
+        self._group = group
+        self._loop = loop
+        self._checkpoints = checkpoints
+        self._queue: queue.SimpleQueue[Taking | Call | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, item: Taking | Call) -> None:
+        """Queue a call; its promise is a future of the loop."""
+        self._queue.put(item)
+
+    def stop(self) -> None:
+        """Write what is queued, then end. Blocks."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            item = self._queue.get()
+            takings: list[Taking] = []
+            calls: list[Call] = []
+            while True:
+                if item is None:
+                    stopping = True
+                # A caller that has given up was told that nothing was written: keep to that.
+                elif item.promise is None or not item.promise.done():
+                    (takings if isinstance(item, Taking) else calls).append(item)  # type: ignore[arg-type]
+                if len(takings) + len(calls) >= _GROUP:
+                    break
+                try:
+                    item = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+            if takings or calls:
+                self._group.write(takings, calls)
+                self._answer([*takings, *calls])
+                self._checkpoints.written(self._group.connection)
+
+    def _answer(self, items: Sequence[Taking | Call]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(_resolve, items)
+
+
+def _resolve(items: Sequence[Taking | Call]) -> None:
+    for item in items:
+        future = item.promise
+        if not isinstance(future, Future) or future.done():
+            continue
+        if item.error is not None:
+            future.set_exception(item.error)
+        else:
+            future.set_result(item.answer)
+
+
+class Readers:
+    """Read-only connections in threads of their own. A read never waits for the writer."""
+
+    def __init__(self, path: Path, clock: Clock, threads: int = 3) -> None:
+        self._path = path
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store-reader")
+        self._local = threading.local()
+        self._open: list[sqlite3.Connection] = []
+
+    def submit(self, work: Callable[[SqliteTx], T], seconds: float) -> Any:
+        """Run `work` on one snapshot, for `seconds` at most; returns a concurrent future."""
+        return self._pool.submit(self._run, work, time.monotonic() + seconds)
+
+    def close(self) -> None:
+        """Blocks until reads under way have ended."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for connection in self._open:
+            connection.close()
+
+    def _run(self, work: Callable[[SqliteTx], T], deadline: float) -> T:
+        try:
+            tx: SqliteTx | None = getattr(self._local, "tx", None)
+            if tx is None:
+                tx = SqliteTx(connect(self._path, read_only=True))
+                self._local.tx = tx
+                self._open.append(tx.connection)
+            tx.now = self._clock.now()
+            connection = tx.connection
+            connection.set_progress_handler(lambda: time.monotonic() > deadline, 20_000)
+            connection.execute("BEGIN")
+            try:
+                return work(tx)
+            finally:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise unavailable(error, self._path) from error
+
+
+class Checkpoints:
+    """Moves the log into the database off the commit path, and keeps the log bounded.
+
+    Passive checkpoints run beside the writer. Only when the log has outgrown its bound does the
+    writer itself finish one, which by then has little left to do.
+    """
+
+    def __init__(self, path: Path, bound: int) -> None:
+        self._path = path
+        self._log = path.with_name(path.name + "-wal")
+        self._bound = bound
+        self._dirty = threading.Event()
+        self._stopping = threading.Event()
+        self._finish = False
+        self._thread = threading.Thread(target=self._run, name="store-checkpoints", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Blocks until a checkpoint under way has ended."""
+        self._stopping.set()
+        self._dirty.set()
+        self._thread.join()
+
+    def written(self, connection: sqlite3.Connection) -> None:
+        """Called by the writer after each group, outside a transaction."""
+        if self._finish:
+            self._finish = False
+            truncate(connection)
+        if not self._dirty.is_set():
+            self._dirty.set()
+
+    def _run(self) -> None:
+        connection: sqlite3.Connection | None = None
+        while True:
+            self._dirty.wait()
+            self._dirty.clear()
+            if self._stopping.wait(_PAUSE):
+                break
+            busy = self._dirty.is_set()
+            if busy and self._size() < self._bound:
+                continue
+            with contextlib.suppress(sqlite3.Error, OSError):  # the next commit meets the fault itself
+                if connection is None:
+                    connection = connect(self._path)
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                if busy:
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                    self._finish = True
+        if connection is not None:
+            connection.close()
+
+    def _size(self) -> int:
+        try:
+            return self._log.stat().st_size
+        except OSError:
+            return 0
+
+
+def truncate(connection: sqlite3.Connection) -> None:
+    """Finish a checkpoint and empty the log, unless a reader still needs it."""
+    with contextlib.suppress(sqlite3.Error):
+        connection.execute("PRAGMA busy_timeout = 0")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with contextlib.suppress(sqlite3.Error):
+        connection.execute("PRAGMA busy_timeout = 2000")

@@ -1,0 +1,67 @@
+"""What the statements of this package run in: one transaction of whichever engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from remediator.model import Instant
+
+Row = tuple[Any, ...]
+Values = Mapping[str, object]
+NONE: Values = {}
+
+
+class Tx(Protocol):
+    """One transaction. Statements are portable SQL with `:name` parameters, never built from values.
+
+    Reading before the first write takes no lock; the first write begins the transaction.
+    """
+
+    now: Instant
+    """The store's clock when this piece of work began."""
+
+    def run(self, sql: str, values: Values = NONE) -> int:
+        """Write; returns how many rows."""
+
+    def many(self, sql: str, rows: Sequence[Values]) -> None:
+        """Write the same statement for every row."""
+
+    def change(self, sql: str, values: Values = NONE) -> list[Row]:
+        """Write with RETURNING."""
+
+    def all(self, sql: str, values: Values = NONE) -> list[Row]: ...
+
+    def one(self, sql: str, values: Values = NONE) -> Row | None: ...
+
+    def id(self, counter: str, count: int = 1) -> int:
+        """The first of `count` new consecutive ids."""
+
+
+def insert(table: str, columns: str) -> str:
+    """`INSERT` with a `:column` for every column. Both arguments are constants of this package."""
+    names = [name.strip() for name in columns.split(",")]
+    return f"INSERT INTO {table} ({columns}) VALUES ({', '.join(':' + name for name in names)})"  # noqa: S608
+
+
+class Where:
+    """Collects the conditions of a search. Conditions are constants; only values come from outside."""
+
+    def __init__(self) -> None:
+        self._conditions: list[str] = []
+        self.values: dict[str, object] = {}
+
+    def add(self, condition: str, **values: object) -> None:
+        """A condition that always holds."""
+        self._conditions.append(condition)
+        self.values.update(values)
+
+    def equal(self, column: str, value: object | None) -> None:
+        """`column = value`, unless the value is None."""
+        if value is not None:
+            self.add(f"{column} = :{column}", **{column: value})
+
+    def select(self, columns: str, source: str, rest: str) -> str:
+        """The whole statement."""
+        where = f" WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
+        return f"SELECT {columns} FROM {source}{where} {rest}"  # noqa: S608

@@ -1,0 +1,83 @@
+"""Brings a file's schema to this version. A current one is recognised without loading Alembic."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from remediator.errors import ConfigurationError
+from remediator.store import VERSION
+
+_SCHEMA = Path(__file__).with_name("schema.sql")
+
+
+def version(connection: sqlite3.Connection) -> str | None:
+    """The file's schema version; None if it is empty.
+
+    Raises:
+        ConfigurationError: it is a database, but not one of remediator's.
+    """
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return None
+    row = None
+    if "alembic_version" in tables and "alert_event" in tables:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    if row is None:
+        raise ConfigurationError(
+            f"store.url: the database holds other tables ({', '.join(sorted(tables)[:5])}); "
+            "name a file of its own for remediator"
+        )
+    return str(row[0])
+
+
+def bring_up_to_date(connection: sqlite3.Connection, path: Path | None) -> None:
+    """Make the tables, or migrate those of an older version. One transaction: all of it or nothing.
+
+    Raises:
+        ConfigurationError: the file was written by a newer version.
+    """
+    found = version(connection)
+    if found == VERSION:
+        return
+    if found is None:
+        script = _SCHEMA.read_text()
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE;\n{script}COMMIT;")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return
+    refuse_newer(found)
+    if path is None:
+        raise ConfigurationError("a store in memory has no older schema to migrate")
+    from remediator.store.migrations import migrate
+
+    migrate(connection)
+
+
+def refuse_newer(found: str) -> None:
+    """Raise ConfigurationError for a version that this one does not know."""
+    if found > VERSION:
+        raise ConfigurationError(
+            f"the store's schema is version {found}, this remediator knows {VERSION}: "
+            "start the newer version, or restore the backup from before the upgrade"
+        )
+
+
+def must_be_current(connection: sqlite3.Connection) -> None:
+    """For readers, which change nothing.
+
+    Raises:
+        ConfigurationError: the schema is not this version's.
+    """
+    found = version(connection)
+    if found is None:
+        raise ConfigurationError("the store is empty: start the daemon once, which makes its tables")
+    refuse_newer(found)
+    if found != VERSION:
+        raise ConfigurationError(
+            f"the store's schema is version {found}, this remediator reads {VERSION}: "
+            "start the daemon once, which migrates it"
+        )

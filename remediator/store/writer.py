@@ -1,0 +1,266 @@
+"""The one writer: group commit across calls, without waiting for more of them to come.
+
+It takes everything that is queued, writes it in one transaction with one sync, and answers after
+the commit. Whatever comes meanwhile is the next group. One bad call spoils no other: each has a
+savepoint of its own, and a group of deliveries that cannot be written as a whole is written again
+one by one. If the commit itself fails, every call of the group fails and memory goes back too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from remediator import failpoint
+from remediator.contracts import Clock, Delivery, Match, Receipt
+from remediator.errors import Conflict, PayloadError, StoreError, StoreUnavailable
+from remediator.store.file import error_code, unavailable
+from remediator.store.intake import ALERT, EVENT, UPDATE, Intake
+from remediator.store.sqlite_tx import SqliteTx
+from remediator.store.tx import Row
+
+_ROWS = 64
+"""Rows in one INSERT. Each statement gives up Python's lock once, so fewer statements mean less
+waiting for it; the number of parameters stays far below SQLite's bound of 32,766."""
+_SURVIVABLE = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+"""After these nothing was written and nothing is in doubt: the next group may well succeed."""
+
+_OWN_FAULT = frozenset(
+    {
+        0,  # refused before it reached SQLite
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_MISUSE,
+        sqlite3.SQLITE_RANGE,
+    }
+)
+"""The fault of one piece of work, not of the database: the rest of its group is written."""
+
+
+class Promise(Protocol):
+    """What a call waits for. Only `done` is asked from the writer's thread."""
+
+    def done(self) -> bool: ...
+
+
+class Undo(Exception):
+    """Carries an answer that must leave nothing behind."""
+
+    def __init__(self, answer: object) -> None:
+        super().__init__("rolled back")
+        self.answer = answer
+
+
+class Call:
+    """One call in the queue.
+
+    Args:
+        work: writes and answers; run inside a savepoint.
+        sync: whether the answer must outlive a power cut. What need not (a claim) shares the sync
+            of its group, or waits for none.
+        point: the fail-point's name before `.before_commit`, "" for none.
+        qualifier: its qualifier.
+    """
+
+    __slots__ = ("answer", "error", "point", "promise", "qualifier", "sync", "work")
+
+    def __init__(
+        self,
+        work: Callable[[SqliteTx], object],
+        promise: Promise | None,
+        sync: bool = True,
+        point: str = "",
+        qualifier: str = "",
+    ) -> None:
+        self.work = work
+        self.promise = promise
+        self.sync = sync
+        self.point = point
+        self.qualifier = qualifier
+        self.answer: object = None
+        self.error: BaseException | None = None
+
+
+class Taking:
+    """One delivery in the queue."""
+
+    __slots__ = ("answer", "delivery", "error", "match", "promise")
+
+    def __init__(self, delivery: Delivery, match: Match, promise: Promise | None) -> None:
+        self.delivery = delivery
+        self.match = match
+        self.promise = promise
+        self.answer: Receipt | None = None
+        self.error: BaseException | None = None
+
+
+class Group:
+    """Writes groups of calls on the writer's connection. Knows nothing of threads."""
+
+    def __init__(self, tx: SqliteTx, intake: Intake, clock: Clock, path: Path | None) -> None:
+        self._tx = tx
+        self._intake = intake
+        self._clock = clock
+        self._path = path
+        self._full = True
+        self.connection = tx.connection
+        self.fatal: StoreUnavailable | None = None
+        """Why nothing can be trusted any more until the store is opened again; None if all is well."""
+
+    def write(self, takings: Sequence[Taking], calls: Sequence[Call]) -> None:
+        """Write them all and commit; each then has its answer or its error."""
+        if self.fatal is None:
+            try:
+                self._write(takings, calls)
+                return
+            except sqlite3.Error as error:
+                failure = unavailable(error, self._path)
+                self._roll_back()
+                if error_code(error) not in _SURVIVABLE:
+                    self.fatal = failure
+        else:
+            failure = self.fatal
+        items: list[Taking | Call] = [*takings, *calls]
+        for item in items:
+            item.error = failure
+
+    def _write(self, takings: Sequence[Taking], calls: Sequence[Call]) -> None:
+        connection = self._tx.connection
+        self._tx.now = self._clock.now()
+        self._synchronous(bool(takings) or any(call.sync for call in calls))
+        if takings:
+            self._take_all(takings)
+        for call in calls:
+            self._call(call)
+        self._reach("before_commit", takings, calls)
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+        self._reach("after_commit", takings, calls)
+        self._intake.commit(self._tx.now)
+
+    def _synchronous(self, full: bool) -> None:
+        """Ask for a sync at commit, or not. What need not survive a power cut by itself (a claim)
+        is synced by the next full commit, for that syncs the whole log."""
+        if full is not self._full:
+            self._tx.connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+            self._full = full
+
+    @staticmethod
+    def _reach(moment: str, takings: Sequence[Taking], calls: Sequence[Call]) -> None:
+        if any(taking.error is None for taking in takings):
+            failpoint.hit(f"accept.{moment}")
+        for call in calls:
+            if call.point and call.error is None:
+                failpoint.hit(f"{call.point}.{moment}", call.qualifier)
+
+    # ------------------------------------------------------------ deliveries
+
+    def _take_all(self, takings: Sequence[Taking]) -> None:
+        try:
+            for taking in takings:
+                taking.answer = self._intake.take(self._tx, taking.delivery, taking.match)
+            self._flush()
+        except Exception as error:
+            if _spoils_all(error):
+                raise
+            self._roll_back()  # at least one of them cannot be written: find out which
+            for taking in takings:
+                self._take_one(taking)
+
+    def _take_one(self, taking: Taking) -> None:
+        tx = self._tx
+        mark = self._intake.known.mark()
+        tx.begin()
+        tx.connection.execute("SAVEPOINT one")
+        try:
+            taking.answer = self._intake.take(tx, taking.delivery, taking.match)
+            self._flush()
+        except Exception as error:
+            if _spoils_all(error):
+                raise
+            tx.connection.execute("ROLLBACK TO one")
+            self._intake.rollback(mark)
+            taking.error = _cannot_be_stored(error)
+        tx.connection.execute("RELEASE one")
+
+    def _flush(self) -> None:
+        intake = self._intake
+        if not intake.events:
+            return
+        self._tx.begin()
+        _insert(self._tx.connection, "alert", ALERT, intake.alerts)
+        if intake.updates:
+            self._tx.connection.executemany(UPDATE, intake.updates)
+        _insert(self._tx.connection, "alert_event", EVENT, intake.events)
+        intake.wake(self._tx)
+        intake.clear()
+
+    # ------------------------------------------------------------ other calls
+
+    def _call(self, call: Call) -> None:
+        tx = self._tx
+        tx.begin()
+        tx.connection.execute("SAVEPOINT one")
+        try:
+            call.answer = call.work(tx)
+        except Undo as undo:
+            tx.connection.execute("ROLLBACK TO one")
+            self._intake.undone()
+            call.answer = undo.answer
+        except Exception as error:
+            if _spoils_all(error):
+                raise
+            tx.connection.execute("ROLLBACK TO one")
+            self._intake.undone()
+            call.error = _told(error)
+        tx.connection.execute("RELEASE one")
+
+    def _roll_back(self) -> None:
+        self._intake.rollback()
+        try:
+            if self._tx.connection.in_transaction:
+                self._tx.connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            self.fatal = unavailable(error, self._path)
+
+
+def _insert(connection: sqlite3.Connection, table: str, columns: str, rows: Sequence[Row]) -> None:
+    for start in range(0, len(rows), _ROWS):
+        chunk = rows[start : start + _ROWS]
+        sql = _sql(table, columns, len(chunk))
+        connection.execute(sql, [value for row in chunk for value in row])
+
+
+_texts: dict[tuple[str, int], str] = {}
+
+
+def _sql(table: str, columns: str, rows: int) -> str:
+    found = _texts.get((table, rows))
+    if found is None:
+        one = f"({', '.join('?' * (columns.count(',') + 1))})"
+        found = f"INSERT INTO {table} ({columns}) VALUES {', '.join([one] * rows)}"  # noqa: S608
+        _texts[(table, rows)] = found
+    return found
+
+
+def _spoils_all(error: Exception) -> bool:
+    """Whether the database failed, rather than this one piece of work."""
+    return isinstance(error, sqlite3.Error) and error_code(error) not in _OWN_FAULT
+
+
+def _told(error: Exception) -> Exception:
+    if isinstance(error, sqlite3.IntegrityError):
+        return Conflict(f"the store holds something that excludes this: {error}")
+    if isinstance(error, sqlite3.Error):
+        return StoreError(f"this cannot be stored: {error}")
+    return error
+
+
+def _cannot_be_stored(error: Exception) -> Exception:
+    if isinstance(error, (OverflowError, UnicodeError)):
+        return PayloadError(f"a value of this delivery cannot be stored: {error}")
+    return _told(error)
