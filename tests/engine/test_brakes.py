@@ -139,9 +139,9 @@ async def test_pausing_one_policy_leaves_others() -> None:
 
 
 async def test_waiting_ends_with_give_up_in_a_persons_hands() -> None:
-    async with rig(POLICY + "escalate: on-call\n") as r:
-        r.files["escalation.yaml"] = "chains: {on-call: [{after: 0m, notify: [primary]}]}\n"
-        await r.load(r.files)
+    r = rig(POLICY + "escalate: on-call\n")
+    r.files["escalation.yaml"] = "chains: {on-call: [{after: 0m, notify: [primary]}]}\n"
+    async with r:
         pause = Control(kind=ControlKind.PAUSE, scope="", reason="r", actor="a", since=START)
         await r.store.set_control(pause, AuditEvent(kind="control.paused"))
         await r.fire()
