@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,16 +31,16 @@ def read_dir(path: str | Path) -> dict[str, str]:
     """
     try:
         root = Path(path).resolve(strict=True)
-        names = sorted(_names(root, root))
+        entries = sorted(_entries(str(root), ""))
     except OSError as error:
         raise PolicyErrors([PolicyError(_reason(error), str(path))]) from None
-    if len(names) > MAX_FILES:
-        raise PolicyErrors([PolicyError(f"{len(names)} files; at most {MAX_FILES} are read", str(path))])
+    if len(entries) > MAX_FILES:
+        raise PolicyErrors([PolicyError(f"{len(entries)} files; at most {MAX_FILES} are read", str(path))])
     texts: dict[str, str] = {}
     faults: list[PolicyError] = []
-    for name in names:
+    for name, linked in entries:
         try:
-            texts[name] = _text(root, name)
+            texts[name] = _text(root, name, linked)
         except PolicyError as error:
             faults.append(error)
     if faults:
@@ -47,30 +48,42 @@ def read_dir(path: str | Path) -> dict[str, str]:
     return texts
 
 
-def _names(root: Path, folder: Path) -> Iterator[str]:
-    for entry in folder.iterdir():
-        if entry.name.startswith("."):
-            continue
-        # a linked directory is not entered: it could lead in circles
-        if entry.is_dir() and not entry.is_symlink():
-            yield from _names(root, entry)
-        elif entry.name.endswith((".yaml", ".yml")) and not entry.name.endswith((".test.yaml", ".test.yml")):
-            yield entry.relative_to(root).as_posix()
+def _entries(folder: str, prefix: str) -> Iterator[tuple[str, bool]]:
+    """Names of policy files below a folder, and whether each is a symbolic link."""
+    with os.scandir(folder) as found:
+        for entry in found:
+            if entry.name.startswith("."):
+                continue
+            name = prefix + entry.name
+            # a linked directory is not entered: it could lead in circles
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(entry.path, f"{name}/")
+            elif entry.name.endswith((".yaml", ".yml")) and not entry.name.endswith(
+                (".test.yaml", ".test.yml")
+            ):
+                yield name, entry.is_symlink()
 
 
-def _text(root: Path, name: str) -> str:
+def _text(root: Path, name: str, linked: bool) -> str:
     if name.endswith(".yml"):
         raise PolicyError("policy files end in .yaml; rename it", name)
     try:
-        real = (root / name).resolve(strict=True)
-        if not real.is_relative_to(root):
-            raise PolicyError("a symbolic link that leads out of the policies directory; copy the file", name)
-        status = real.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise PolicyError("not a regular file", name)
-        if status.st_size > MAX_BYTES:
-            raise PolicyError(f"the file has {status.st_size} bytes; at most {MAX_BYTES} are read", name)
-        return real.read_bytes().decode("utf-8")
+        real = f"{root}/{name}"
+        if linked:
+            real = os.path.realpath(real, strict=True)
+            if not Path(real).is_relative_to(root):
+                raise PolicyError(
+                    "a symbolic link that leads out of the policies directory; copy the file", name
+                )
+        # not blocking: a named pipe is opened without waiting for its other end, and then refused
+        handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(handle, "rb", buffering=0) as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise PolicyError("not a regular file", name)
+            if status.st_size > MAX_BYTES:
+                raise PolicyError(f"the file has {status.st_size} bytes; at most {MAX_BYTES} are read", name)
+            return file.readall().decode("utf-8")
     except UnicodeDecodeError as error:
         raise PolicyError(f"not UTF-8 at byte {error.start}; save the file as UTF-8", name) from None
     except OSError as error:

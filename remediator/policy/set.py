@@ -1,18 +1,19 @@
-"""The policies that are in force together: compiled from texts, asked by alert."""
+"""Compiles texts into a policy set, whole or not at all: every fault of every file is reported."""
 
 from __future__ import annotations
 
+import gc
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from remediator.errors import ConfigurationError, PolicyError
-from remediator.model import Alert, Mode
+from remediator.errors import PolicyError
 from remediator.policy import source
 from remediator.policy.cache import Cache, key
+from remediator.policy.compiled import MatchResult, PolicySet
 from remediator.policy.document import Path
 from remediator.policy.escalation import LOG, Escalation
 from remediator.policy.faults import PolicyErrors, did_you_mean, shorten
@@ -30,78 +31,6 @@ __all__ = ["MatchResult", "PolicySet", "Vocabulary", "compile_set", "content_has
 T = TypeVar("T")
 
 MANY_RESIDUAL = 100
-
-
-@dataclass(frozen=True, slots=True)
-class MatchResult:
-    """Why a policy does or does not match an alert.
-
-    Args:
-        matched: whether it does.
-        matcher: the first condition that does not hold (`from`, or a matcher); "" when matched.
-        observed: what the alert has there.
-        allowed: what would have matched.
-    """
-
-    matched: bool
-    matcher: str = ""
-    observed: str = ""
-    allowed: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PolicySet:
-    """A compiled set of policies. Frozen; a changed directory makes a new one.
-
-    Args:
-        hash: of the files' names and texts.
-        git: the git revision they came from, "" where unknown.
-        files: the texts it was compiled from, by name.
-        policies: by name, in sorted order.
-        windows: by name.
-        warnings: what was accepted, and yet a person should know.
-    """
-
-    hash: str
-    git: str
-    files: Mapping[str, str]
-    policies: Mapping[str, Policy]
-    limits: GlobalLimits
-    windows: Mapping[str, Window]
-    escalation: Escalation
-    warnings: tuple[str, ...]
-    _matchers: Mapping[str, tuple[Matcher, ...]] = field(repr=False)
-    _index: Index[Policy] = field(repr=False)
-
-    def match(self, alert: Alert) -> tuple[Policy, ...]:
-        """The policies that an alert triggers, by name."""
-        return tuple(policy for policy in self._index.find(alert.labels) if _listens(policy, alert.sender))
-
-    def explain(self, policy_name: str, alert: Alert) -> MatchResult:
-        """Why one policy does or does not match.
-
-        Raises:
-            ConfigurationError: there is no such policy in this set.
-        """
-        policy = self.policies.get(policy_name)
-        if policy is None:
-            raise ConfigurationError(
-                f"no policy is named {shorten(policy_name)!r}{did_you_mean(policy_name, self.policies)}"
-            )
-        if not _listens(policy, alert.sender):
-            return MatchResult(False, "from", alert.sender, ", ".join(policy.from_))
-        for matcher in self._matchers[policy_name]:
-            if not matcher.matches(alert.labels):
-                seen = alert.labels.get(matcher.name)
-                observed = (
-                    f"{matcher.name} is absent" if seen is None else f'{matcher.name}="{shorten(seen)}"'
-                )
-                return MatchResult(False, str(matcher), observed, str(matcher))
-        return MatchResult(True)
-
-
-def _listens(policy: Policy, sender: str) -> bool:
-    return sender in policy.from_ or (not policy.from_ and policy.mode is Mode.OBSERVE)
 
 
 def content_hash(files: Mapping[str, str]) -> str:
@@ -128,7 +57,20 @@ def compile_set(
     Raises:
         PolicyErrors: everything that is wrong in any file.
     """
-    return _Compilation(files, vocabulary, cache).finish(git)
+    with _no_collection():
+        return _Compilation(files, vocabulary, cache).finish(git)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A load makes many small values and no garbage cycles: looking for some costs more than the load."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class _Compilation:

@@ -57,7 +57,7 @@ def test_every_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert found == {
         "big.yaml": "the file has 1000001 bytes; at most 1000000 are read",
         "escape.yaml": "a symbolic link that leads out of the policies directory; copy the file",
-        "folder.yaml": "not a regular file",
+        "folder.yaml": "cannot be read: Is a directory",
         "gone.yaml": "cannot be read: No such file or directory",
         "latin.yaml": "not UTF-8 at byte 3; save the file as UTF-8",
         "old.yml": "policy files end in .yaml; rename it",
