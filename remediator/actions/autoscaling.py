@@ -53,8 +53,9 @@ class SetCapacity(Action[SetCapacityParams]):
     # twice is doing it once; but it could overwrite what a person has set in between.
     idempotency = Idempotency("probe")
     # AWS refuses a request whose signature is older than five minutes (IAM User Guide, "Signature
-    # Version 4 for API requests"), so a lost call cannot land later than that.
-    landing_time = Millis(5 * MINUTE)
+    # Version 4 for API requests"), so a lost call cannot land later than that; a minute
+    # more for the reads before it.
+    landing_time = Millis(6 * MINUTE)
     settle_time = Millis(15 * MINUTE)
     blast_unit = "instances"
     fields = ("desired",)

@@ -28,6 +28,7 @@ THROTTLED = frozenset(
         "BandwidthLimitExceeded",
         "LimitExceededException",
         "ProvisionedThroughputExceededException",
+        "TransactionInProgressException",
         "PriorRequestNotComplete",
         "SlowDown",
         "EC2ThrottledException",

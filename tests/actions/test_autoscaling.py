@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from remediator.actions.autoscaling import SetCapacity, SetCapacityParams
-from remediator.clients.aws import AwsClient
+from remediator.clients.aws import THROTTLED, AwsClient
 from remediator.clients.connections import CallContext, Connections
 from remediator.contracts import Nothing, Observed
 from remediator.errors import ActionError, Ambiguous, Permanent, Refused, Temporary
@@ -327,6 +327,12 @@ def test_a_call_that_was_carried_out_without_an_answer_is_found_by_looking(
             ACTION.apply(context, plan, "token")
         assert ACTION.landed(ACTION.observe(context, params(group.name)), plan) is Landed.APPLIED
     assert len(aws.faults.named("SetDesiredCapacity")) == 1
+
+
+def test_what_the_sdk_calls_throttling_is_throttling() -> None:
+    from botocore.retries.standard import ThrottledRetryableChecker
+
+    assert set(ThrottledRetryableChecker._THROTTLED_ERROR_CODES) <= THROTTLED
 
 
 def test_no_secret_in_repr(context: CallContext) -> None:
