@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from pydantic import ValidationError
@@ -46,7 +47,8 @@ def connections(server: Postgres) -> Iterator[Connections]:
         return PostgresConnection(dsn=server.dsn(role, "orders"))
 
     roles = {"orders": "remediator", "blind": "blind", "harmless": "harmless", "alias": "remediator"}
-    made = Connections({name: of(role) for name, role in roles.items()})
+    billing = PostgresConnection(dsn=server.dsn("remediator", "billing"))
+    made = Connections({"billing": billing} | {name: of(role) for name, role in roles.items()})
     yield made
     made.close()
 
@@ -115,6 +117,8 @@ class Stuck:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE datname IN ('orders', 'billing') AND pid <> pg_backend_pid()"
             )
+            count = "SELECT count(*) FROM pg_stat_activity WHERE datname IN ('orders', 'billing')"
+            until(lambda: admin.execute(count).fetchone() == (0,))
         for thread in self._threads:
             thread.join(10)
 
@@ -167,7 +171,9 @@ def test_terminate_ends_what_runs_or_idles_too_long_and_nothing_else(
         "idle without a transaction": stuck.open(),
     }
     kept["replication"] = stuck.open(user="walker", replication="database")
-    kept["replication"].connection.execute("IDENTIFY_SYSTEM")
+    position = kept["replication"].connection.execute("IDENTIFY_SYSTEM").fetchone()[2]
+    kept["replication"].connection.pgconn.send_query(f"START_REPLICATION PHYSICAL {position}".encode())
+    until(lambda: stuck.state(kept["replication"]) == "active")
     time.sleep(1.1)
     kept["younger"] = stuck.idling()
 
@@ -238,14 +244,24 @@ def test_a_reused_pid_is_not_hit(context: CallContext, stuck: Stuck) -> None:
     plan = planned(TERMINATE.plan(TERMINATE.observe(context, params), params, []))
     (one,) = plan.detail["sessions"]
     former = one | {"started": "2020-01-01 00:00:00.000001+00"}
-    stale = Plan(
-        action=plan.action, target=plan.target, before=plan.before, after=plan.after, blast=plan.blast,
-        params=plan.params, detail={"sessions": [former]},
-    )  # fmt: skip
+    stale = msgspec.structs.replace(plan, detail={"sessions": [former]})
 
     assert TERMINATE.apply(context, stale, "token") == {"signalled": [], "left_alone": [idling.pid]}
     assert TERMINATE.settled(context, stale).done
     assert idling.alive()
+
+
+def test_a_session_of_another_database_is_not_hit_even_if_a_plan_names_it(
+    context: CallContext, stuck: Stuck
+) -> None:
+    other = stuck.idling(database="billing")
+    time.sleep(1.1)
+    params = terminate_params(connection="billing")
+    plan = planned(TERMINATE.plan(TERMINATE.observe(context, params), params, []))
+    assert pids(plan) == [other.pid]
+    elsewhere = msgspec.structs.replace(plan, params=plan.params | {"connection": "orders"})
+    assert TERMINATE.apply(context, elsewhere, "token")["signalled"] == []
+    assert other.alive()
 
 
 def test_applying_a_plan_twice_ends_nothing_more(context: CallContext, stuck: Stuck) -> None:
@@ -317,10 +333,7 @@ def test_a_role_that_may_not_signal_is_told_the_grant(context: CallContext, stuc
     with pytest.raises(Permanent, match="run: GRANT pg_signal_backend TO harmless;"):
         TERMINATE.observe(context, terminate_params(connection="harmless"))
     # and even a plan made by someone who may does nothing in the hands of one who may not
-    foreign = Plan(
-        action=plan.action, target=plan.target, before=plan.before, after=plan.after, blast=plan.blast,
-        params=plan.params | {"connection": "harmless"}, detail=plan.detail,
-    )  # fmt: skip
+    foreign = msgspec.structs.replace(plan, params=plan.params | {"connection": "harmless"})
     assert TERMINATE.apply(context, foreign, "token")["signalled"] == []
     assert idling.alive()
 
@@ -345,6 +358,16 @@ def test_a_plan_takes_only_what_the_parameters_allow_whatever_was_observed() -> 
     assert pids(planned(CANCEL.plan(observed, params, []))) == [2]
     both = terminate_params(longer_than="5m", states=["idle in transaction", "active"])
     assert pids(planned(TERMINATE.plan(observed, both, []))) == [3, 2, 4]
+
+
+def test_the_last_chunk_is_what_max_leaves() -> None:
+    observed = state(*(session(number, 600) for number in range(30)))
+    params = terminate_params(longer_than="5m", max=14)
+    first = planned(TERMINATE.plan(observed, params, []))
+    last = planned(TERMINATE.plan(observed, params, [first]))
+    assert [(plan.blast.amount, plan.more) for plan in (first, last)] == [(10, True), (4, False)]
+    assert not set(pids(first)) & set(pids(last))
+    assert isinstance(TERMINATE.plan(observed, params, [first, last]), Nothing)
 
 
 def test_landed_is_unclear_when_only_some_are_gone() -> None:
