@@ -107,7 +107,7 @@ class Installation:
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs, oldest first."""
-        return sorted(self.get("runs", limit=1000)["runs"], key=lambda run: run["id"])
+        return sorted(self.get("runs", limit=500)["items"], key=lambda run: run["id"])
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
         """Poll until it holds.

@@ -65,7 +65,7 @@ def test_killed_at_a_boundary(tmp_path: Path, failpoint: str, outcome: str) -> N
         daemon.until(lambda: [run["outcome"] for run in daemon.runs()] == [outcome], f"{failpoint} → {outcome}")
         assert daemon.post(alert) == 200  # and what it does every repeat_interval
         assert len(daemon.runs()) == 1
-        assert len(daemon.get("alerts")["alerts"]) == 1
+        assert len(daemon.get("alerts")["items"]) == 1
         assert len(provider.calls) == (0 if outcome == "escalated" else 1)
         assert provider.twice() == []
         assert daemon.get("audit/verify")["changed"] == []
