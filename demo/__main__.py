@@ -13,13 +13,13 @@ from typing import Any
 
 from demo import alert
 from demo.installation import POLICY, Installation
-from demo.sessions import DATABASE, IDLE, MAX_CONNECTIONS, RUNNING, StuckSessions
+from demo.sessions import DATABASE, HEALTHY, IDLE, MAX_CONNECTIONS, RUNNING, StuckSessions
 from demo.story import Failure, note, seen, step, title
 from tests.servers.directory import remove, temporary
 from tests.servers.postgres import Postgres, binaries
 from tests.servers.process import Failed, Missing
 
-HEALTHY = 80
+THRESHOLD = 80
 """The pool is healthy below this share, in percent: the shipped policy's own threshold."""
 
 
@@ -50,12 +50,12 @@ def play(running: ExitStack, keep: bool) -> bool:
     with step("PostgreSQL starts") as current:
         server = running.enter_context(Postgres(max_connections=MAX_CONNECTIONS))
         current.done = f"PostgreSQL runs on 127.0.0.1:{server.port}"
-        note_program = str(binaries())
+    note(f"its programs are in {binaries()}")
     with step(f"{RUNNING + IDLE} sessions get stuck") as current:
         sessions = running.enter_context(StuckSessions(server))
         before = str(sessions)
         current.done = f"{RUNNING} sessions run endless queries, {IDLE} idle in a transaction: {before}"
-    note(f"the server's programs are in {note_program}")
+    note(f"{HEALTHY} more sessions are healthy")
     with step("remediator starts") as current:
         installation = Installation(directory, server.dsn("remediator", DATABASE))
         running.enter_context(installation)
@@ -63,10 +63,12 @@ def play(running: ExitStack, keep: bool) -> bool:
     note(f"changed from the shipped policy: {'; '.join(installation.changed)}")
     _alert(running, installation, sessions)
     run = _follow(installation)
-    after, share = str(sessions), sessions.share()
-    succeeded = run["outcome"] == "succeeded" and share < HEALTHY
+    after, share, harmed = str(sessions), sessions.share(), sessions.harmed()
+    succeeded = run["outcome"] == "succeeded" and share < THRESHOLD and not harmed
     print()
-    title(f"run {run['id']}: {run['outcome']}    pool before: {before}    after: {after}")
+    title(f"run {run['id']}: {run['outcome']}")
+    note(f"the pool before: {before}")
+    note(f"the pool after:  {after}; {HEALTHY - harmed} of {HEALTHY} healthy sessions are unharmed")
     _ask(installation, run)
     if not succeeded:
         raise Failure(f"the run ended {run['outcome']} ({run['reason']}), the pool is at {after}\n"
@@ -82,6 +84,7 @@ def _alert(running: ExitStack, installation: Installation, sessions: StuckSessio
             running.enter_context(alert.live(installation, sessions))
             current.done = "a real Prometheus rule fired, and a real Alertmanager posted it"
         except Missing as missing:
+            sessions.await_age(4)  # longer than the policy's `longer_than`
             alert.post_recorded(installation)
             current.done = f"a recorded Alertmanager notification was posted ({missing})"
         deadline = time.monotonic() + 30
@@ -139,13 +142,17 @@ def _ask(installation: Installation, run: dict[str, Any]) -> None:
 
 
 def _stay(installation: Installation, directory: Path) -> None:
+    """Stay up until Ctrl-C."""
     print()
     title(f"still running: {installation.url}")
-    note(f"API: {installation.url}/docs    metrics: {installation.url}/metrics")
+    note(f"the API: {installation.url}/api/v1/openapi.json    metrics: {installation.url}/metrics")
     note(f"ask it: .venv/bin/remediator runs list --config {directory / 'remediator.yaml'}")
     note("Ctrl-C stops it and leaves nothing behind")
-    while installation.process.running:
-        time.sleep(0.2)
+    try:
+        while installation.process.running:
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        return
     raise Failure(f"the daemon ended by itself\n{installation.problems()}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -13,24 +14,26 @@ from psycopg import sql
 from tests.servers.postgres import Postgres
 
 DATABASE = "orders"
-MAX_CONNECTIONS = 27
-SLOTS = 24
+MAX_CONNECTIONS = 100
+SLOTS = 97
 """What ordinary roles can have: PostgreSQL keeps the last three for superusers."""
+HEALTHY = 62
 RUNNING = 12
 IDLE = 8
 
 
 class StuckSessions:
-    """Twenty clients of an application that hold their connections and do not let go.
+    """Twenty clients of an application that hold their connections and do not let go, among healthy ones.
 
     Twelve run a query that does not end, and run it again when it is cancelled, as applications do. Eight
-    have begun a transaction and forgotten it.
+    have begun a transaction and forgotten it. The healthy ones must come to no harm.
     """
 
     def __init__(self, server: Postgres) -> None:
         self.server = server
         self.dsn = server.dsn("checkout", DATABASE) + "?application_name=checkout"
-        self._clients: list[psycopg.Connection[tuple[object, ...]]] = []
+        self._stuck: list[psycopg.Connection[tuple[object, ...]]] = []
+        self._healthy: list[psycopg.Connection[tuple[object, ...]]] = []
         self._watch: psycopg.Connection[tuple[object, ...]] | None = None
 
     def __enter__(self) -> Self:
@@ -41,14 +44,21 @@ class StuckSessions:
             # What `remediator doctor` and the action's documentation ask for, and no more.
             admin.execute("GRANT pg_read_all_stats, pg_signal_backend TO remediator")
         self._watch = psycopg.connect(self.server.dsn(dbname=DATABASE), autocommit=True)
+        for _ in range(HEALTHY):
+            self._healthy.append(psycopg.connect(self.dsn, autocommit=True))
         for number in range(RUNNING + IDLE):
             client = psycopg.connect(self.dsn, autocommit=number < RUNNING)
-            self._clients.append(client)
+            self._stuck.append(client)
             if number < RUNNING:
                 threading.Thread(target=self._run_for_ever, args=(client,), daemon=True).start()
             else:
                 client.execute("SELECT count(*) FROM pg_class")
+        self._since = time.monotonic()
         return self
+
+    def await_age(self, seconds: float) -> None:
+        """Return when they have been stuck for so long."""
+        time.sleep(max(0.0, self._since + seconds - time.monotonic()))
 
     def _run_for_ever(self, client: psycopg.Connection[tuple[object, ...]]) -> None:
         while not client.closed:
@@ -68,6 +78,16 @@ class StuckSessions:
         assert row is not None
         return int(str(row[0]))
 
+    def harmed(self) -> int:
+        """How many of the healthy clients lost their session."""
+        lost = 0
+        for client in self._healthy:
+            try:
+                client.execute("SELECT 1")
+            except psycopg.Error:
+                lost += 1
+        return lost
+
     def share(self) -> float:
         """The pool's use in percent."""
         return 100 * self.used() / SLOTS
@@ -85,5 +105,5 @@ class StuckSessions:
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'checkout'"
                 )
             self._watch.close()
-        for client in self._clients[RUNNING:]:
+        for client in (*self._healthy, *self._stuck[RUNNING:]):
             client.close()
