@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from remediator.errors import PolicyError
+from remediator.policy.faults import printable
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 24
@@ -31,6 +32,8 @@ _OCT = re.compile(r"0o[0-7]+", re.ASCII)
 _HEX = re.compile(r"0x[0-9a-fA-F]+", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_FORBIDDEN = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""https://yaml.org/spec/1.2.2/#51-character-set"""
 _WORDS = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
@@ -79,13 +82,16 @@ class _Reader:
         size = len(self._text.encode("utf-8", "surrogatepass"))
         if size > MAX_BYTES:
             raise self._fault(f"the file has {size} bytes; at most {MAX_BYTES} are read", 0, 0)
-        loader = _LOADER(self._text.removeprefix("\ufeff"))
+        try:
+            loader = _LOADER(self._text.removeprefix("\ufeff"))
+        except (yaml.YAMLError, UnicodeEncodeError):
+            raise self._character() from None
         try:
             return self._document(loader.get_event)
         except yaml.MarkedYAMLError as error:
             raise self._syntax(error) from None
-        except yaml.YAMLError as error:
-            raise self._fault(f"the file cannot be read as YAML: {error}", 1, 1) from None
+        except yaml.YAMLError:
+            raise self._character() from None
         finally:
             loader.dispose()
 
@@ -183,11 +189,19 @@ class _Reader:
         message = f"not readable as YAML: {error.problem or error.context or 'bad syntax'}"
         return self._fault(message + _hint(seen, error.problem or ""), line, column)
 
+    def _character(self) -> PolicyError:
+        """The reader stops at a character that YAML does not allow, and only there."""
+        found = _FORBIDDEN.search(self._text)
+        before = self._text[: found.start()] if found else ""
+        named = f"the character U+{ord(found[0]):04X} is" if found else "a character is"
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        return self._fault(f"{named} not allowed in YAML; remove it", line, column)
+
     def _at(self, message: str, event: Any) -> PolicyError:
         return self._fault(message, event.start_mark.line + 1, event.start_mark.column + 1)
 
     def _fault(self, message: str, line: int, column: int) -> PolicyError:
-        return PolicyError(message, self._file, line, column)
+        return PolicyError(printable(message), self._file, line, column)
 
 
 def _hint(line: str, problem: str) -> str:

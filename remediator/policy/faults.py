@@ -35,5 +35,11 @@ def did_you_mean(seen: str, known: Iterable[str]) -> str:
 def shorten(value: object, width: int = 80) -> str:
     """A seen value for a message: control characters escaped, long ones cut."""
     text = value if isinstance(value, str) else repr(value)
-    cut = text if len(text) <= width else f"{text[:width]}… ({len(text)} characters)"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    return printable(text if len(text) <= width else f"{text[:width]}… ({len(text)} characters)")
+
+
+def printable(text: str) -> str:
+    """What a file or an alert says must not move the cursor of who reads a message about it."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -12,7 +12,7 @@ from remediator.model import Mode
 from remediator.policy import document, matcher
 from remediator.policy.document import Path
 from remediator.policy.escalation import Escalation
-from remediator.policy.faults import PolicyErrors, shorten
+from remediator.policy.faults import PolicyErrors, printable, shorten
 from remediator.policy.fields import FROM_FILE
 from remediator.policy.limits import LimitsFile
 from remediator.policy.matcher import Matcher
@@ -58,7 +58,8 @@ def placed(file: str, text: str, faults: Iterable[Fault]) -> list[PolicyError]:
     """Faults with their line and column."""
     found = document.positions(text, file)
     return [
-        PolicyError(fault.message, file, *document.locate(found, fault.path, fault.key)) for fault in faults
+        PolicyError(printable(fault.message), file, *document.locate(found, fault.path, fault.key))
+        for fault in faults
     ]
 
 

@@ -21,10 +21,10 @@ def worded(item: Any, model: type[BaseModel], prefix: str = "") -> tuple[str, bo
         The message, and whether it is about the key and not its value.
     """
     loc, kind, seen = item["loc"], item["type"], item["input"]
-    last = str(loc[-1]) if loc else ""
+    last = shorten(str(loc[-1])) if loc else ""
     if kind == "extra_forbidden":
         known = keys_at(model, loc[:-1])
-        return f"{prefix}unknown key {shorten(last)!r}{did_you_mean(last, known)}", True
+        return f"{prefix}unknown key {last!r}{did_you_mean(last, known)}", True
     if kind == "missing":
         return f"{prefix}{last!r} is missing", True
     if kind in ("enum", "literal_error"):
