@@ -11,9 +11,9 @@ from remediator.model import AuditEvent, AuditRecord, Struct, flat
 _WORDS = {
     "alert.accepted": "the alert arrived",
     "alert.repeated": "the alert was delivered again",
-    "alert.updated": "the sender changed the alert",
-    "alert.resolved": "the sender says it resolved",
-    "alert.closed": "the sender closed it; the data stopped, which is not recovery",
+    "alert.updated": "the alert came again, changed",
+    "alert.resolved": "news that it resolved came",
+    "alert.closed": "news that it closed came: the data stopped, which is not recovery",
     "alert.attached": "the alert joined a run that was already open",
     "run.created": "run opened",
     "run.started": "run started by hand",
@@ -71,7 +71,10 @@ def words(said: AuditEvent) -> str:
     if said.kind == "run.created" and said.policy:
         start = f"policy {said.policy} opened run {said.run}"
     parts = [start, *_details(said.kind, said.data)]
-    if said.actor not in ("daemon", ""):
+    kind, _, name = said.actor.partition(":")
+    if kind == "sender":
+        parts[0] += f" from {name}"
+    elif kind not in ("daemon", ""):
         parts[0] += f" by {said.actor}"
     return ": ".join(parts) + because(said.reason, said.observed, said.allowed)
 

@@ -125,7 +125,7 @@ async def test_a_spent_budget_is_said_with_what_was_seen_and_allowed() -> None:
     assert run.run["outcome"] == "refused"
     assert run.next == ""
     words = [line.text for line in refused.timeline]
-    assert words[0] == "the alert arrived"
+    assert words[0] == "the alert arrived from am"
     assert any(text.startswith("waits: budget: ") for text in words)
     assert any(text.startswith("refused: gave_up: ") for text in words)
 
@@ -170,7 +170,7 @@ async def test_a_resolve_before_acting_is_said() -> None:
         await rig.until(10 * MINUTE)
         said = await asked(rig)
     assert said.headline.startswith("Nothing was done: policy queue cancelled its run: alert_resolved")
-    assert "the sender says it resolved" in [line.text for line in said.timeline]
+    assert "news that it resolved came from am" in [line.text for line in said.timeline]
 
 
 async def test_observe_mode_says_what_it_would_have_done() -> None:

@@ -78,7 +78,7 @@ async def kinds(rig: Rig) -> list[str]:
 
 async def test_an_escalation_reaches_the_chain_and_is_recorded() -> None:
     primary = Pager("primary")
-    async with Rig(REFUSED) as rig:
+    async with Rig() as rig:
         await refused(rig)
         assert await drain(rig, primary).once() == 1
         assert await drain(rig, primary).once() == 0
@@ -95,7 +95,7 @@ async def test_an_escalation_reaches_the_chain_and_is_recorded() -> None:
 
 async def test_a_refusal_is_tried_again_after_the_back_off_and_not_before() -> None:
     primary = Pager("primary", refuse=2)
-    async with Rig(REFUSED) as rig:
+    async with Rig() as rig:
         await refused(rig)
         out = drain(rig, primary)
         start = rig.clock.now()
@@ -109,7 +109,7 @@ async def test_a_refusal_is_tried_again_after_the_back_off_and_not_before() -> N
 
 async def test_only_those_who_have_not_got_it_are_tried_again() -> None:
     primary, secondary = Pager("primary", refuse=1), Pager("secondary")
-    async with Rig(REFUSED) as rig:
+    async with Rig() as rig:
         await refused(rig)
         out = drain(rig, primary, secondary, chains={"on-call": ["primary", "secondary"]})
         await out.once()
@@ -123,7 +123,7 @@ async def test_a_notifier_that_hangs_holds_up_nobody_else() -> None:
     hung, well = Pager("hung", hangs=True), Pager("well")
     chains = {"on-call": ["hung"], "team": ["well"]}
     other = REFUSED.replace("name: queue", "name: queue2").replace("on-call", "team")
-    async with Rig(REFUSED) as rig:
+    async with Rig() as rig:
         both = CHAINS + "  team:\n    - {after: 0m, notify: [primary]}\n"
         await rig.load({"queue.yaml": REFUSED, "queue2.yaml": other, "escalation.yaml": both})
         await rig.fire()
@@ -146,7 +146,7 @@ async def test_a_notifier_that_hangs_holds_up_nobody_else() -> None:
 
 
 async def test_a_mistake_in_a_notifier_is_a_failure_like_any_other() -> None:
-    async with Rig(REFUSED) as rig:
+    async with Rig() as rig:
         await refused(rig)
         out = drain(rig, Broken("primary"))
         await out.once()
@@ -156,7 +156,7 @@ async def test_a_mistake_in_a_notifier_is_a_failure_like_any_other() -> None:
 
 async def test_an_unknown_chain_tells_everyone() -> None:
     primary, secondary = Pager("primary"), Pager("secondary")
-    async with Rig(REFUSED) as rig:
+    async with Rig() as rig:
         await refused(rig)
         await drain(rig, primary, secondary, chains={}).once()
     assert len(primary.sent) == len(secondary.sent) == 1
@@ -164,7 +164,7 @@ async def test_an_unknown_chain_tells_everyone() -> None:
 
 async def test_a_chain_may_name_a_notifier() -> None:
     called, other = Pager("on-call"), Pager("other")
-    async with Rig(REFUSED) as rig:
+    async with Rig() as rig:
         await refused(rig)
         await drain(rig, called, other, chains={}).once()
     assert len(called.sent) == 1
@@ -172,7 +172,7 @@ async def test_a_chain_may_name_a_notifier() -> None:
 
 
 async def test_without_notifiers_the_log_has_it() -> None:
-    async with Rig(REFUSED) as rig:
+    async with Rig() as rig:
         await refused(rig)
         await drain(rig).once()
         assert await kinds(rig) == ["message.sent"]
@@ -180,7 +180,7 @@ async def test_without_notifiers_the_log_has_it() -> None:
 
 async def test_a_message_nobody_takes_is_recorded_as_abandoned() -> None:
     primary = Pager("primary", refuse=10_000)
-    async with Rig(REFUSED) as rig:
+    async with Rig() as rig:
         await refused(rig)
         out = drain(rig, primary)
         start = rig.clock.now()
