@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -15,6 +15,7 @@ from remediator.errors import ConfigurationError, Conflict, NotFound, StoreUnava
 from remediator.web import alerts, audit, controls, openapi, operations, policies, runs
 from remediator.web.body import Gone, TooLarge, content_length, read
 from remediator.web.credentials import CallerKeys
+from remediator.web.parameters import only_known
 from remediator.web.problem import Problem
 from remediator.web.served import Served
 from remediator.web.webhooks import PREFIX, RETRY_AFTER, Webhooks
@@ -71,7 +72,7 @@ def create_app(daemon: Served) -> App:
     )
     api.state.daemon = daemon
     api.state.keys = CallerKeys(daemon.settings.access.tokens)
-    v1 = APIRouter(prefix="/api/v1")
+    v1 = APIRouter(prefix="/api/v1", dependencies=[Depends(only_known)])
     for module in (alerts, runs, audit, policies, controls):
         v1.include_router(module.router)
     api.include_router(v1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import inspect
+from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from remediator.model import Instant
+from remediator.settings.values import suggest
+from remediator.web.problem import Problem
 
 _MOST = 2**63 - 1
 _NO_NUL = r"^[^\x00]*$"
@@ -24,6 +27,21 @@ Reason = Annotated[
 Text = Annotated[str, Field(min_length=1, max_length=1_000, pattern=_NO_NUL)]
 
 
+_OTHER = ("daemon", "caller", "body")
+"""Parameters of endpoints that do not come from the query."""
+
+
+async def only_known(request: Request) -> None:
+    """Refuse unknown query parameters: a filter with a typo would answer as if there were none."""
+    given = inspect.signature(request.scope["endpoint"]).parameters
+    known = [name for name in given if name not in _OTHER and name not in request.path_params]
+    for name in request.query_params:
+        if name not in known:
+            hint = suggest(name[:100], known) if known else "none is allowed"
+            what = f"unknown parameter {name[:100]!r}; {hint}"
+            raise Problem(422, what, errors=[{"field": f"query.{name[:100]}", "message": what}])
+
+
 class Body(BaseModel):
     """Base of request bodies: unknown keys are refused."""
 
@@ -33,8 +51,3 @@ class Body(BaseModel):
 def instant(moment: AwareDatetime | None) -> Instant | None:
     """Milliseconds since 1970."""
     return None if moment is None else Instant(int(moment.timestamp() * 1000))
-
-
-def page(items: list[Any], limit: int, last: int | None) -> dict[str, Any]:
-    """A page: `next` is the `before` of the following one, null on the last."""
-    return {"items": items, "next": last if len(items) >= limit else None}

@@ -191,6 +191,8 @@ def test_policies_are_listed_with_their_text(local: Running) -> None:
         ("/api/v1/runs?limit=0", 422),
         ("/api/v1/runs?limit=1001", 422),
         ("/api/v1/runs?open=perhaps", 422),
+        ("/api/v1/runs?polciy=hold-still", 422),
+        ("/api/v1/control?scope=", 422),
         ("/api/v1/audit?policy=%00", 422),
         ("/api/v1/audit/verify?head=%27--", 422),
         ("/api/v1/nothing", 404),

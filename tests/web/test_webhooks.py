@@ -144,7 +144,6 @@ def test_any_configured_credential_will_do(local: Running, credential: str) -> N
     [
         "",
         "Bearer",
-        "Bearer ",
         "Bearer wrong",
         "Bearer am-token2",
         "Bearer query-token",
@@ -218,7 +217,9 @@ def test_a_large_body_is_413_by_its_declared_length_before_it_is_sent(local: Run
             b"POST /webhooks/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer am-token\r\n"
             b"Content-Length: 100000000\r\n\r\n"
         )
-        answer = connection.recv(65_536)
+        answer = b""
+        while part := connection.recv(65_536):
+            answer += part
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"server.body_limit" in answer
 
