@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.web.served import Running
 
+API_PAGE = Path(__file__).parent.parent.parent / "docs" / "api.md"
 OPERATIONS = 22
 """How many the document has; a new one is a new line here, so that none is dropped unnoticed."""
 
@@ -64,3 +67,13 @@ def test_every_operation_is_described(local: Running) -> None:
                     assert list(answer["content"]) == ["application/problem+json"], (
                         f"{method} {path} {status}"
                     )
+
+
+def test_the_documented_table_is_the_whole_interface(local: Running) -> None:
+    with local.client() as client:
+        document = client.get("/api/v1/openapi.json").json()
+    served = {
+        f"{method.upper()} {path}" for path, operations in document["paths"].items() for method in operations
+    }
+    rows = re.findall(r"^\| `((?:GET|POST) [^`]+)`", API_PAGE.read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(served)
