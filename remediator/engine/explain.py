@@ -203,11 +203,10 @@ def _headline(
         why = f"the alert came from {nearest.observed}, it listens to {nearest.allowed or 'nobody'}"
     if only is not None:
         return f"Nothing was done by policy {only}: {why}"
-    count = len(policies.policies)
-    return (
-        f"Nothing was done: none of {count} {'policy' if count == 1 else 'policies'} matches; "
-        f"nearest is {nearest.policy}: {why}"
-    )
+    if len(others) == 1:
+        return f"Nothing was done: the only policy, {nearest.policy}, does not match: {why}"
+    near = "the nearest is" if nearest.held else "and none is near, for example"
+    return f"Nothing was done: none of {len(others)} policies matches, {near} {nearest.policy}: {why}"
 
 
 async def _timeline(store: Store, alert: AlertId, runs: Sequence[Run], everything: bool) -> tuple[Line, ...]:

@@ -33,7 +33,7 @@ def headline(run: Run, next: str = "") -> str:
     acted = f"policy {run.policy} acted on {run.target}"
     if run.outcome is Outcome.SUCCEEDED:
         healed = "and nobody verified it" if run.reason is Reason.UNVERIFIED else "and it healed"
-        return f"Done: {acted} {healed}{because(None, run.observed, run.allowed)}"
+        return f"Done: {acted} {healed}{because(None, run.observed, run.allowed, 'wanted')}"
     if run.outcome is Outcome.REVERTED:
         return f"Undone: {acted} and put it back{why}"
     return f"Done, but not healed: {acted} and handed it to a person{why}"
@@ -53,7 +53,7 @@ def following(run: Run, now: Instant, give_up: Millis | None) -> str:
         until = f", gives up at {time(Instant(since + give_up))}" if give_up is not None else ""
         return f"waits{because(run.reason, run.observed, run.allowed)}; tries again {again}{until}"
     if run.state is State.HOLD:
-        return f"holds{because(None, run.observed, run.allowed)}; asks the guards {again}"
+        return f"holds until the alert has fired long enough; asks the guards {again}"
     if run.state is State.SETTLING:
         return f"waits for the provider to finish; asks again {again}{_until(progress.settle_until)}"
     if run.state is State.VERIFY:

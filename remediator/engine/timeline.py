@@ -47,6 +47,7 @@ _WORDS = {
     "message.sent": "people told",
     "message.abandoned": "people could not be told",
 }
+_JUDGED = frozenset({"verify.healed", "verify.failed", "verify.unknown", "run.succeeded"})
 
 
 class Line(Struct, frozen=True, kw_only=True):
@@ -76,14 +77,21 @@ def words(said: AuditEvent) -> str:
         parts[0] += f" from {name}"
     elif kind not in ("daemon", ""):
         parts[0] += f" by {said.actor}"
-    return ": ".join(parts) + because(said.reason, said.observed, said.allowed)
+    # The kind says it already: `verified: healed`, not `verified: healed: healed`.
+    reason = None if said.kind.startswith("verify.") else said.reason
+    wanted = "wanted" if said.kind in _JUDGED else "allowed"
+    return ": ".join(parts) + because(reason, said.observed, said.allowed, wanted)
 
 
-def because(reason: str | None, observed: str | None, allowed: str | None) -> str:
-    """`: budget: 4 in 1h, allowed 4 per 1h`, without what is not known."""
+def because(reason: str | None, observed: str | None, allowed: str | None, wanted: str = "allowed") -> str:
+    """`: budget: 4 in 1h, allowed 4 per 1h`, without what is not known.
+
+    Args:
+        wanted: the word before `allowed`; what verify looks for is wanted and not allowed.
+    """
     text = "".join(f": {part}" for part in (reason and str(reason), observed) if part)
     if allowed:
-        text += f"{', ' if text else ': '}allowed {allowed}"
+        text += f"{', ' if text else ': '}{wanted} {allowed}"
     return text
 
 

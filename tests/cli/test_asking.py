@@ -67,7 +67,7 @@ def test_explain_says_what_was_done(ask: Ask) -> None:
 
 def test_explain_says_why_nothing_was_done(ask: Ask) -> None:
     first = ask("alerts", "explain", 2).out.splitlines()[0]
-    assert first.startswith("Nothing was done: none of 2 policies matches; nearest is ")
+    assert first.startswith("Nothing was done: none of 2 policies matches, and none is near, ")
     assert 'alertname="TooQuiet"' in first
     refused = ask("alerts", "explain", 3).out.splitlines()[0]
     assert refused.startswith("Nothing was done: policy pressure refused: missing_target: ")

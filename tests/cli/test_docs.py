@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from remediator.cli.app import GROUPS
+from remediator.cli.invocation import client_options
 
 TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^\$ remediator (.+)$", TEXT, re.MULTILINE)
@@ -46,6 +47,13 @@ def test_every_example_is_a_call_that_is_understood(example: str) -> None:
     rest = words[len(name.split()) :]
     # Parsing fails on an unknown option or a missing one; nothing is run.
     command.make_context(name, rest)
+
+
+def test_the_example_of_the_clients_own_file_is_true() -> None:
+    (text,) = re.findall(r"^```text\n(server: .+?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    said = client_options(text, "cli.yml")
+    assert said.server == "https://remediator.example.com"
+    assert said.output == "table"
 
 
 def test_there_are_examples() -> None:

@@ -66,14 +66,21 @@ async def test_no_policy_matches_and_the_nearest_says_which_matcher_failed() -> 
         said = await asked(rig)
     assert said.runs == ()
     assert said.headline == (
-        "Nothing was done: none of 2 policies matches; "
-        'nearest is narrow: env="prod" does not hold: env="staging"'
+        "Nothing was done: none of 2 policies matches, "
+        'the nearest is narrow: env="prod" does not hold: env="staging"'
     )
     first, second = said.near
     assert (first.policy, first.matcher, first.observed) == ("narrow", 'env="prod"', 'env="staging"')
     assert (first.held, first.of) == (1, 3)
     assert (second.policy, second.observed) == ("other", 'alertname="QueueHigh"')
     assert [line.kind for line in said.timeline] == ["alert.accepted"]
+
+
+async def test_where_no_policy_is_near_the_headline_says_so() -> None:
+    async with Rig(OTHER, OTHER.replace("name: other", "name: third")) as rig:
+        await rig.fire()
+        said = await asked(rig)
+    assert "none of 2 policies matches, and none is near, for example other: " in said.headline
 
 
 async def test_an_absent_label_is_called_absent() -> None:
