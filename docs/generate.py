@@ -146,7 +146,7 @@ def _facts(thing: Any) -> Iterator[str]:
         yield f"- Needs ({permission.system}) `{permission.grant}`: {permission.why}."
 
 
-# ---------------------------------------------------------------- metrics, command line
+# ---------------------------------------------------------------- metrics
 
 
 def metrics() -> Iterator[str]:
@@ -165,50 +165,10 @@ def metrics() -> Iterator[str]:
         yield f"| `{name}` | {family.type} | {family.documentation} |"
 
 
-def command_line() -> Iterator[str]:
-    """docs/command-line.md"""
-    import typer
-
-    from remediator.cli.app import GROUPS, app
-
-    root: Any = typer.main.get_command(app)
-    yield "# Command line"
-    yield ""
-    yield "Exit codes: 0 fine, 1 the answer is no, 2 wrong usage or settings, 3 could not tell."
-    yield ""
-    yield "These options stand before or after any verb:"
-    yield ""
-    shared = {one.name for one in root.params if one.name not in ("help", "version")}
-    yield from (_option(one) for one in root.params if one.name in shared)
-    context = root.make_context("remediator", ["--help"], resilient_parsing=True)
-    for name, (_, line) in GROUPS.items():
-        yield from _verbs(root.get_command(context, name), f"remediator {name}", line, shared)
-
-
-def _verbs(command: Any, path: str, line: str, shared: set[str]) -> Iterator[str]:
-    yield ""
-    yield f"## `{path}`"
-    yield ""
-    yield inspect.cleandoc(command.help or line).split("\f")[0].rstrip()
-    own = [one for one in command.params if one.name not in shared and one.name != "help"]
-    if own:
-        yield ""
-    yield from (_option(one) for one in own)
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from _verbs(inner, f"{path} {name}", "", shared)
-
-
-def _option(one: Any) -> str:
-    flags = one.opts if one.opts[0].startswith("-") else [one.name.upper()]
-    shown = ", ".join(f"`{flag}`" for flag in flags)
-    return f"- {shown}: {_cell(' '.join((getattr(one, 'help', '') or '').split()))}"
-
-
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "settings.md": settings,
     "catalogue.md": catalogue,
     "metrics.md": metrics,
-    "command-line.md": command_line,
 }
 
 

@@ -70,6 +70,10 @@ def _whole(kind: str, part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load_policies(files: dict[str, str]) -> None:
+    chains = set(re.findall(r"^escalate: (\S+)", "\n".join(files.values()), re.MULTILINE))
+    if chains:
+        steps = {chain: [{"after": "0m", "notify": ["log"]}] for chain in chains}
+        files = {"escalation.yaml": yaml.safe_dump({"chains": steps}), **files}
     catalogue = wiring.catalogue()
     names = used(files, catalogue)
     words = Vocabulary(
