@@ -30,6 +30,7 @@ SELECT 1 FROM alert WHERE starts_at = :starts_at AND fingerprint = :fingerprint 
 """
 ACCEPTED, UPDATED, RESOLVED, CLOSED, TEST = "accepted", "updated", "resolved", "closed", "test"
 _ENDS = {Status.RESOLVED: RESOLVED, Status.CLOSED: CLOSED}
+_TEXT = {status: status.value for status in Status}
 _SIGNED = (1 << 63) - 1
 _changes = msgspec.json.Encoder()
 
@@ -217,7 +218,7 @@ class Intake:
                 fingerprint,
                 known.starts_at,
                 None if known.sent == known.starts_at else known.sent,
-                known.status.value,
+                _TEXT[known.status],
                 known.digest,
                 received,
                 known.resolved_at,
@@ -229,7 +230,7 @@ class Intake:
     def _change(self, known: Known) -> None:
         self.updates.append(
             (
-                known.status.value,
+                _TEXT[known.status],
                 None if known.sent == known.starts_at else known.sent,
                 known.digest,
                 known.resolved_at,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import sqlite3
+import sys
 import threading
 import time
 from asyncio import AbstractEventLoop, Future
@@ -21,6 +22,8 @@ from remediator.store.writer import Call, Group, Taking
 T = TypeVar("T")
 _GROUP = 512
 """Calls in one transaction at most."""
+_CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
+_FRAME = 4_096 + 24
 _PAUSE = 0.25
 """Seconds between two looks at the size of the log."""
 
@@ -128,13 +131,16 @@ class Readers:
 class Checkpoints:
     """Moves the log into the database off the commit path, and keeps the log bounded.
 
-    Passive checkpoints run beside the writer. Only when the log has outgrown its bound does the
-    writer itself finish one, which by then has little left to do.
+    Checkpoints are passive: they run beside the writer and wait for nobody. Once every frame is in
+    the database, the next commit starts the log anew from its beginning, in the same blocks of the
+    disk, for a sync that need not extend a file takes half the time. Under steady load the writer
+    always adds frames behind a checkpoint; when the log outgrows its bound, it finishes one itself,
+    which by then has little left to do.
     """
 
     def __init__(self, path: Path, bound: int) -> None:
         self._path = path
-        self._log = path.with_name(path.name + "-wal")
+        self._index = path.with_name(path.name + "-shm")
         self._bound = bound
         self._dirty = threading.Event()
         self._stopping = threading.Event()
@@ -154,7 +160,8 @@ class Checkpoints:
         """Called by the writer after each group, outside a transaction."""
         if self._finish:
             self._finish = False
-            truncate(connection)
+            with contextlib.suppress(sqlite3.Error):  # the next commit meets the fault itself
+                connection.execute(_CHECKPOINT)
         if not self._dirty.is_set():
             self._dirty.set()
 
@@ -166,29 +173,31 @@ class Checkpoints:
             if self._stopping.wait(_PAUSE):
                 break
             busy = self._dirty.is_set()
-            if busy and self._size() < self._bound:
+            if busy and self._used() < self._bound:
                 continue
             with contextlib.suppress(sqlite3.Error, OSError):  # the next commit meets the fault itself
                 if connection is None:
                     connection = connect(self._path)
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                connection.execute(_CHECKPOINT)
                 if busy:
-                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                    connection.execute(_CHECKPOINT)
                     self._finish = True
         if connection is not None:
             connection.close()
 
-    def _size(self) -> int:
+    def _used(self) -> int:
+        """Bytes of the log that are in use: its last valid frame, from the header of its index
+        (sqlite.org/walformat.html, 2.1: mxFrame, 32 bits in native order at offset 16)."""
         try:
-            return self._log.stat().st_size
+            with self._index.open("rb") as index:
+                index.seek(16)
+                return int.from_bytes(index.read(4), sys.byteorder) * _FRAME
         except OSError:
             return 0
 
 
 def truncate(connection: sqlite3.Connection) -> None:
-    """Finish a checkpoint and empty the log, unless a reader still needs it."""
+    """Fold the whole log into the database and empty it, unless a reader still needs it."""
     with contextlib.suppress(sqlite3.Error):
         connection.execute("PRAGMA busy_timeout = 0")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    with contextlib.suppress(sqlite3.Error):
-        connection.execute("PRAGMA busy_timeout = 2000")

@@ -1,0 +1,305 @@
+"""What a delivery does: episodes, repeats, late peers, ends, and the runs they open."""
+
+from __future__ import annotations
+
+import pytest
+
+from remediator.contracts import Bad
+from remediator.errors import NotFound, PayloadError
+from remediator.model import MINUTE, SECOND, AlertId, Millis, Origin, Outcome, Reason, RunId, State, Status
+from tests.store.world import START, World, alert, delivery, nothing, opening
+
+
+async def test_a_new_alert_is_an_episode(world: World) -> None:
+    receipt = await world.deliver(alert("a", labels={"queue": "prod"}, value=3.5))
+    assert (receipt.accepted, receipt.repeated, receipt.runs) == (1, 0, ())
+    episode = await world.store.episode(receipt.alerts[0])
+    assert episode.alert == alert("a", labels={"queue": "prod"}, value=3.5)
+    assert episode.received_at == episode.seen_at == world.now
+    assert episode.resolved_at is None
+    assert episode.policy_revision == "set-1"
+
+
+async def test_an_unknown_alert_is_not_found(world: World) -> None:
+    with pytest.raises(NotFound, match="17"):
+        await world.store.episode(AlertId(17))
+
+
+async def test_a_repeat_writes_nothing_and_is_seen(world: World) -> None:
+    first = await world.deliver(alert("a"))
+    before = await world.store.audit()
+    world.later(MINUTE)
+    again = await world.deliver(alert("a"))
+    assert (again.accepted, again.repeated, again.alerts) == (0, 1, ())
+    assert await world.store.audit() == before
+    assert (await world.store.episode(first.alerts[0])).seen_at == START + MINUTE
+
+
+async def test_seen_at_is_unknown_after_a_restart_until_it_comes_again(world: World) -> None:
+    first = await world.deliver(alert("a"))
+    await world.reopen()
+    assert (await world.store.episode(first.alerts[0])).seen_at is None
+    assert (await world.deliver(alert("a"))).repeated == 1
+    assert (await world.store.episode(first.alerts[0])).seen_at == world.now
+
+
+async def test_new_words_update_the_episode(world: World) -> None:
+    first = await world.deliver(alert("a"))
+    second = await world.deliver(alert("a", annotations={"value": "91%"}))
+    assert (second.accepted, second.updated) == (0, 1)
+    episode = await world.store.episode(first.alerts[0])
+    assert episode.alert.annotations == {"value": "91%"}
+
+
+async def test_another_start_of_an_open_alert_updates_it_and_keeps_its_identity(world: World) -> None:
+    first = await world.deliver(alert("a", at=START - MINUTE))
+    second = await world.deliver(alert("a", at=START - SECOND))
+    assert (second.accepted, second.updated) == (0, 1)
+    assert (await world.store.episode(first.alerts[0])).alert.starts_at == START - MINUTE
+    assert (await world.deliver(alert("a", at=START - SECOND))).repeated == 1
+
+
+async def test_a_resolve_ends_the_episode(world: World) -> None:
+    first = await world.deliver(alert("a"))
+    world.later(MINUTE)
+    second = await world.deliver(alert("a", Status.RESOLVED, ends_at=world.now))
+    assert second.resolved == 1
+    episode = await world.store.episode(first.alerts[0])
+    assert (episode.alert.status, episode.resolved_at) == (Status.RESOLVED, world.now)
+    assert not episode.firing
+
+
+async def test_closed_ends_it_but_is_no_recovery_until_a_resolve_says_so(world: World) -> None:
+    first = await world.deliver(alert("a"))
+    await world.deliver(alert("a", Status.CLOSED))
+    episode = await world.store.episode(first.alerts[0])
+    assert (episode.alert.status, episode.firing) == (Status.CLOSED, False)
+    assert (await world.deliver(alert("a", Status.RESOLVED))).resolved == 1
+    assert await world.status(first.alerts[0]) is Status.RESOLVED
+    assert (await world.deliver(alert("a", Status.CLOSED))).repeated == 1
+
+
+@pytest.mark.parametrize(("after", "accepted"), [(5 * MINUTE, 0), (5 * MINUTE + 1, 1)])
+async def test_a_late_peer_is_ignored_for_five_minutes(world: World, after: int, accepted: int) -> None:
+    world.openings = lambda one: (opening(),)
+    await world.deliver(alert("a"))
+    await world.deliver(alert("a", Status.RESOLVED))
+    world.later(after)
+    late = await world.deliver(alert("a"))
+    assert (late.accepted, late.repeated) == (accepted, 1 - accepted)
+    if accepted:  # a new episode, and its own identity
+        assert (await world.store.episode(late.alerts[0])).alert.starts_at == world.now
+        assert (await world.deliver(alert("a"))).repeated == 1
+
+
+async def test_the_five_minutes_outlive_a_restart(world: World) -> None:
+    await world.deliver(alert("a"))
+    await world.deliver(alert("a", Status.RESOLVED))
+    await world.reopen()
+    world.later(4 * MINUTE)
+    assert (await world.deliver(alert("a"))).repeated == 1
+
+
+async def test_a_later_start_after_a_resolve_is_a_new_episode(world: World) -> None:
+    first = await world.deliver(alert("a"))
+    await world.deliver(alert("a", Status.RESOLVED))
+    world.later(SECOND)
+    second = await world.deliver(alert("a", at=world.now))
+    assert second.accepted == 1
+    assert second.alerts != first.alerts
+
+
+async def test_the_late_end_of_an_earlier_episode_does_not_end_this_one(world: World) -> None:
+    await world.deliver(alert("a", at=START))
+    await world.deliver(alert("a", Status.RESOLVED, at=START, ends_at=START + SECOND))
+    world.later(MINUTE)
+    second = await world.deliver(alert("a", at=START + MINUTE))
+    late = await world.deliver(alert("a", Status.RESOLVED, at=START, ends_at=START + SECOND))
+    assert (late.resolved, late.repeated) == (0, 1)
+    assert await world.status(second.alerts[0]) is Status.FIRING
+
+
+async def test_an_alert_forgotten_by_memory_is_still_known_by_its_row(world: World) -> None:
+    first = await world.deliver(alert("a"))
+    await world.deliver(alert("a", Status.RESOLVED))
+    world.later(2 * 60 * MINUTE)
+    await world.deliver(alert("other", at=world.now))  # a transaction, after which memory lets go
+    assert (await world.deliver(alert("a", Status.RESOLVED))).repeated == 1
+    again = await world.deliver(alert("a"))
+    assert again.accepted == 1
+    assert again.alerts != first.alerts
+    assert (await world.store.episode(again.alerts[0])).alert.starts_at == world.now
+
+
+async def test_a_resolve_of_an_unknown_alert_is_an_ended_episode_without_runs(world: World) -> None:
+    world.openings = lambda one: (opening(),)
+    receipt = await world.deliver(alert("a", Status.RESOLVED))
+    assert (receipt.accepted, receipt.resolved, receipt.runs) == (0, 1, ())
+    [episode] = await world.store.find_episodes(firing=False)
+    assert episode.alert.status is Status.RESOLVED
+    assert (await world.deliver(alert("a", Status.RESOLVED))).repeated == 1
+
+
+@pytest.mark.parametrize("sent", [START + 10 * MINUTE, 0, -62_135_596_800_000])
+async def test_a_start_in_the_future_or_none_is_the_time_of_receipt(world: World, sent: int) -> None:
+    seen: list[int] = []
+    world.openings = lambda one: seen.append(one.starts_at) or ()  # type: ignore[func-returns-value]
+    receipt = await world.deliver(alert("a", at=sent))
+    assert (await world.store.episode(receipt.alerts[0])).alert.starts_at == START
+    assert seen == [START]
+    world.later(MINUTE)
+    assert (await world.deliver(alert("a", at=sent))).repeated == 1
+
+
+async def test_the_same_fingerprint_twice_in_one_body_is_handled_in_order(world: World) -> None:
+    receipt = await world.deliver(alert("a"), alert("a", Status.RESOLVED), alert("b"))
+    assert (receipt.accepted, receipt.resolved) == (2, 1)
+    assert [await world.status(id) for id in receipt.alerts] == [Status.RESOLVED, Status.FIRING]
+    assert await world.kinds(alert=receipt.alerts[0]) == ["alert.accepted", "alert.resolved"]
+
+
+async def test_senders_do_not_share_fingerprints(world: World) -> None:
+    await world.deliver(alert("a"))
+    other = await world.deliver(alert("a", sender="gcp"), sender="gcp")
+    assert other.accepted == 1
+    assert (await world.store.episode(other.alerts[0])).alert.sender == "gcp"
+
+
+async def test_a_test_notification_is_recorded_and_never_acted_on(world: World) -> None:
+    world.openings = lambda one: (opening(),)
+    receipt = await world.deliver(alert("a"), test=True)
+    assert (receipt.accepted, receipt.runs) == (0, ())
+    assert await world.kinds() == ["alert.test"]
+    assert await world.store.find_episodes() == []
+
+
+async def test_truncation_is_visible_in_the_audit_log(world: World) -> None:
+    await world.deliver(alert("a"), truncated=7)
+    [record] = await world.store.audit(kind="alert.accepted")
+    assert record.event.data["truncated"] == 7
+
+
+async def test_bad_alerts_are_kept_beside_the_good_ones(world: World) -> None:
+    receipt = await world.deliver(
+        alert("a"), bad=(Bad(field="alerts[1].labels", message="not a mapping", body=b"{}"),)
+    )
+    assert receipt.accepted == 1
+    [record] = await world.store.audit(kind="alert.rejected")
+    assert record.event.observed == "alerts[1].labels: not a mapping"
+    world.later(1)
+    assert (await world.store.prune({"rejected": Millis(0)})) == {"rejected": 1}
+
+
+async def test_what_cannot_be_stored_is_refused_by_name_and_changes_nothing(world: World) -> None:
+    with pytest.raises(PayloadError, match="cannot be stored"):
+        await world.deliver(alert("good"), alert("bad", at=2**70))
+    assert await world.store.find_episodes() == []
+    assert (await world.deliver(alert("good"))).accepted == 1
+
+
+async def test_a_match_that_breaks_off_spoils_only_its_own_delivery(world: World) -> None:
+    def broken(one: object, now: object) -> tuple[()]:
+        raise ZeroDivisionError("a fault in matching")
+
+    with pytest.raises(ZeroDivisionError):
+        await world.store.accept(delivery((alert("a"),), world.now), broken)
+    assert (await world.store.accept(delivery((alert("a"),), world.now), nothing)).accepted == 1
+
+
+async def test_find_episodes_pages_newest_first(world: World) -> None:
+    receipt = await world.deliver(*(alert(f"a{number}") for number in range(5)))
+    await world.deliver(alert("a1", Status.RESOLVED))
+    found = await world.store.find_episodes(limit=2)
+    assert [one.id for one in found] == [receipt.alerts[4], receipt.alerts[3]]
+    found = await world.store.find_episodes(before=found[-1].id, limit=2)
+    assert [one.id for one in found] == [receipt.alerts[2], receipt.alerts[1]]
+    firing = await world.store.find_episodes(firing=True)
+    assert receipt.alerts[1] not in [one.id for one in firing]
+    assert [one.id for one in await world.store.find_episodes(firing=False)] == [receipt.alerts[1]]
+
+
+# ---------------------------------------------------------------- the runs
+
+
+async def test_a_new_alert_opens_its_runs_in_the_same_transaction(world: World) -> None:
+    world.openings = lambda one: (opening("p"), opening("q", target=None, state=State.HOLD))
+    receipt = await world.deliver(alert("a"))
+    runs = [await world.store.run(id) for id in receipt.runs]
+    assert [(run.policy, run.target, run.state, run.outcome) for run in runs] == [
+        ("p", "db:orders", State.GUARD, None),
+        ("q", None, State.HOLD, None),
+    ]
+    assert [run.alert for run in runs] == [receipt.alerts[0]] * 2
+    assert await world.kinds() == ["alert.accepted", "run.created", "run.created"]
+    assert [one.id for one in await world.store.episodes(runs[0].id)] == [receipt.alerts[0]]
+
+
+async def test_a_further_episode_of_the_target_attaches(world: World) -> None:
+    world.openings = lambda one: (opening(),)
+    first = await world.deliver(alert("a"))
+    world.later(SECOND)
+    second = await world.deliver(alert("b"))
+    assert second.runs == first.runs
+    run = first.runs[0]
+    assert [one.id for one in await world.store.episodes(run)] == [first.alerts[0], second.alerts[0]]
+    assert await world.kinds(run=run) == ["run.created", "run.attached"]
+    assert [one.id for one in await world.store.find_runs(alert=second.alerts[0])] == [run]
+
+
+async def test_runs_without_a_target_do_not_attach_to_each_other(world: World) -> None:
+    world.openings = lambda one: (opening(target=None),)
+    receipt = await world.deliver(alert("a"), alert("b"))
+    assert len(receipt.runs) == 2
+
+
+async def test_after_the_run_ended_the_next_episode_opens_another(world: World) -> None:
+    run = await world.start("a", target="db:orders")
+    await world.end(run)
+    assert (await world.start("b", target="db:orders")).id != run.id
+
+
+async def test_more_open_runs_than_allowed_are_stored_refused(world: World) -> None:
+    world.openings = lambda one: (opening(target=one.fingerprint, open_runs=2),)
+    receipt = await world.deliver(*(alert(name) for name in "abc"))
+    runs = [await world.store.run(id) for id in receipt.runs]
+    assert [run.outcome for run in runs] == [None, None, Outcome.REFUSED]
+    assert runs[2].reason is Reason.OPEN_RUNS
+    assert (runs[2].observed, runs[2].allowed) == ("2 open runs of p", "fewer than 2 open runs")
+    assert await world.kinds(run=runs[2].id) == ["run.refused"]
+    assert runs[2].id not in [run.id for run in await world.store.claim("w", 10)]
+
+
+async def test_a_run_by_hand_comes_the_same_way(world: World) -> None:
+    world.openings = lambda one: (opening(origin=Origin.HAND),)
+    receipt = await world.deliver(alert("m", sender="manual"), sender="manual")
+    assert (await world.store.run(receipt.runs[0])).origin is Origin.HAND
+
+
+async def test_a_resolve_wakes_runs_that_have_not_acted(world: World) -> None:
+    world.openings = lambda one: (opening(state=State.HOLD, next_at=START + 10 * MINUTE),)
+    receipt = await world.deliver(alert("a"))
+    assert await world.store.claim("w", 10) == []
+    await world.deliver(alert("a", Status.RESOLVED))
+    [run] = await world.store.claim("w", 10)
+    assert run.id == receipt.runs[0]
+    assert run.outcome is None
+
+
+async def test_a_wake_is_not_lost_to_the_timer_of_a_worker_that_did_not_know(world: World) -> None:
+    run = await world.start("a", state=State.HOLD)
+    await world.deliver(alert("a", Status.RESOLVED, at=world.now))
+    moved = await world.move(run, next_at=START + 10 * MINUTE)
+    assert moved.next_at == world.now
+    assert [one.id for one in await world.store.claim("w", 10)] == [run.id]
+
+
+async def test_a_resolve_leaves_an_acting_run_alone(world: World) -> None:
+    await world.activate()
+    run = await world.admitted(await world.start("a"))
+    run = await world.move(run, State.VERIFY, next_at=START + 10 * MINUTE)
+    await world.deliver(alert("a", Status.RESOLVED))
+    assert (await world.store.run(run.id)).next_at == START + 10 * MINUTE
+
+
+async def test_an_unknown_run_has_no_episodes(world: World) -> None:
+    assert await world.store.episodes(RunId(99)) == []
