@@ -68,9 +68,8 @@ def markdown(rows: list[Row]) -> str:
     return "\n".join([f"Measured {machine()}.", "", *lines])
 
 
-def keep(rows: list[Row]) -> None:
+def keep(rows: list[Row], page: Path = PAGE) -> None:
     """Put the table between the markers of docs/performance.md."""
-    page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
+    before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{markdown(rows)}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{markdown(rows)}\n{END}{after}")

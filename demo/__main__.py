@@ -117,6 +117,8 @@ def _follow(installation: Installation, timeout: float = 60) -> dict[str, Any]:
 
 def _line(event: dict[str, Any]) -> str:
     words = [event["kind"]]
+    if event["kind"] == "run.created":
+        words.append(f"{event['policy']} on {event['target']}")
     if event["reason"]:
         words.append(event["reason"])
     if event["observed"]:
