@@ -48,11 +48,12 @@ def last(tx: Tx) -> Pruned:
     row = tx.one(_LAST)
     if row is None:
         return Pruned()
-    record = trail.record(row[0])
-    if record.event.kind != KIND:
-        return Pruned()
-    said = msgspec.convert(record.event.data["gone"], Pruned)
-    return msgspec.structs.replace(said, event=record.id)
+    try:
+        record = trail.record(row[0])
+        said = msgspec.convert(record.event.data.get("gone"), Pruned)
+    except (msgspec.DecodeError, msgspec.ValidationError, TypeError):
+        return Pruned()  # someone changed it: then nothing counts as pruned, and is missing
+    return msgspec.structs.replace(said, event=record.id) if record.event.kind == KIND else Pruned()
 
 
 def record(tx: Tx, gone: Pruned, deleted: dict[str, int]) -> None:

@@ -55,9 +55,14 @@ def digest(tx: Tx, source: str, id: int) -> str | None:
     """The digest of a record as it is stored now; None if there is no such record."""
     if source == "audit_event":
         row = tx.one(_EVENT, {"id": id})
-        return None if row is None else seal.digest(bytes(row[0]))
+        return None if row is None else seal.digest(raw(row[0]))
     row = tx.one(_DELIVERY, {"id": id})
-    return None if row is None else seal.delivery_digest(row[:8], bytes(row[8]))
+    return None if row is None else seal.delivery_digest(row[:8], raw(row[8]))
+
+
+def raw(value: object) -> bytes:
+    """A stored body as bytes, also where someone has put something else in its place."""
+    return bytes(value) if isinstance(value, (bytes, memoryview)) else str(value).encode(errors="replace")
 
 
 def prepare(tx: Tx, key: bytes | None, limit: int) -> Sealed | None:

@@ -37,7 +37,7 @@ def true_to_body(row: Row) -> bool:
     """Whether a row's columns say what its sealed body says; otherwise someone changed them."""
     try:
         stored = record(row[7])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, TypeError):
         return False
     event = stored.event
     told = (stored.id, stored.at, event.kind, event.alert, event.run, event.policy, event.target)

@@ -44,11 +44,12 @@ class _Walk:
         self.broken: list[int] = []
 
     def seal(self, row: Row) -> None:
-        number, first, count, _, algorithm, upto, packed, previous, hash = row
-        try:
-            items = seal.unpack(bytes(packed))
-        except msgspec.DecodeError:
-            items = ()
+        number, first, count, at, algorithm, upto, packed, previous, hash = row
+        numbers = (first, count, at, upto)
+        if not all(isinstance(one, int) for one in numbers) or not isinstance(hash, str):
+            self.broken.append(number)
+            return
+        items = _items(packed)
         whole = (
             number == self.number + 1
             and first == self.first
@@ -78,7 +79,7 @@ class _Walk:
                 at=at,
                 upto=upto,
                 algorithm=algorithm,
-                items=bytes(packed),
+                items=sealing.raw(packed),
                 previous=previous,
                 key=self.key,
             )
@@ -116,7 +117,7 @@ class _Walk:
     def _known_ids(self, source: str) -> set[int]:
         known: set[int] = set()
         for row in _rows(self.tx, self.gone.seal):
-            known.update(id for of, id, _ in seal.unpack(bytes(row[6])) if of == source)
+            known.update(id for of, id, _ in _items(row[6]) if of == source)
         return known
 
     def unsealed(self) -> int:
@@ -127,6 +128,13 @@ class _Walk:
             counted = self.tx.one(_COUNT[source], {"low": self.upto, "high": high})
             found += counted[0] if counted is not None else 0
         return found
+
+
+def _items(packed: object) -> tuple[seal.Item, ...]:
+    try:
+        return seal.unpack(sealing.raw(packed))
+    except msgspec.DecodeError:
+        return ()
 
 
 def _rows(tx: Tx, after: int) -> list[Row]:

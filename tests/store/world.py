@@ -191,7 +191,9 @@ class World:
         )
 
     async def admit(self, run: Run, number: int = 1, *limits: Limit, **more: Any) -> Run | Held:
-        return await self.store.admit(run, self.admission(run, number, more.pop("key", None), *limits, **more))
+        return await self.store.admit(
+            run, self.admission(run, number, more.pop("key", None), *limits, **more)
+        )
 
     async def admitted(self, run: Run, number: int = 1, **more: Any) -> Run:
         answer = await self.admit(run, number, **more)

@@ -14,19 +14,13 @@ def migrate(connection: sqlite3.Connection) -> None:
     """
     from alembic import command
     from alembic.config import Config
-    from sqlalchemy import create_engine
+    from sqlalchemy import create_engine, event
     from sqlalchemy.pool import StaticPool
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        with engine.connect() as alembic_connection:
-            config.attributes["connection"] = alembic_connection
-            command.upgrade(config, "head")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
+    with engine.connect() as alembic_connection, alembic_connection.begin():
+        config.attributes["connection"] = alembic_connection
+        command.upgrade(config, "head")

@@ -7,6 +7,7 @@ from alembic import context
 from remediator.store.schema import metadata
 
 connection = context.config.attributes["connection"]
-# The caller's transaction holds all of it; SQLite changes tables inside one.
-context.configure(connection=connection, target_metadata=metadata, transactional_ddl=False)
-context.run_migrations()
+# The caller has begun the transaction and ends it: all migrations, or none.
+context.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -163,7 +163,9 @@ async def test_a_budget_of_none_never_admits(armed: World) -> None:
 async def test_other_policies_and_targets_do_not_use_a_budget_up(armed: World) -> None:
     await armed.end(await armed.admitted(await armed.start("a", policy="q"), key="other"))
     run = await armed.start("b", policy="p")
-    answer = await armed.store.admit(run, armed.admission(run, 1, "k", limit("policy", 1), limit("target", 1)))
+    answer = await armed.store.admit(
+        run, armed.admission(run, 1, "k", limit("policy", 1), limit("target", 1))
+    )
     assert not hasattr(answer, "until")
 
 
@@ -264,7 +266,9 @@ async def test_a_lock_left_by_an_ended_run_whose_quarantine_ran_out_is_free(arme
 
 
 @pytest.mark.parametrize("kind", [IntentKind.REVERT, IntentKind.RETURN])
-async def test_going_back_heeds_pause_and_quarantine_only_and_yet_counts(armed: World, kind: IntentKind) -> None:
+async def test_going_back_heeds_pause_and_quarantine_only_and_yet_counts(
+    armed: World, kind: IntentKind
+) -> None:
     run = await armed.admitted(await armed.start("a"), key="k")
     await brake(armed, ControlKind.BREAKER, "policy:p")
     await armed.activate("set-2")

@@ -111,9 +111,7 @@ async def test_a_move_writes_everything_together(world: World) -> None:
         events=(AuditEvent(kind="action.applied", run=run.id),),
         messages=(Message(chain="on-call", severity=Severity.P1, subject="s", body="b", run=run.id),),
         intents=(IntentUpdate(number=1, outcome=IntentOutcome.APPLIED, evidence={"pid": 7}),),
-        controls=(
-            Control(kind=ControlKind.PAUSE, scope="policy:p", reason="r", actor="a", since=world.now),
-        ),
+        controls=(Control(kind=ControlKind.PAUSE, scope="policy:p", reason="r", actor="a", since=world.now),),
     )
     assert moved == await world.store.run(run.id)
     assert (moved.state, moved.next_at, moved.updated_at) == (State.SETTLING, START + MINUTE, world.now)
@@ -274,9 +272,7 @@ async def test_clearing_one_quarantine_does_not_free_another_target(world: World
 
 async def lend(world: World, name: str, prior: int, current: int, expires: int, key: str = "k") -> Run:
     run = await world.admitted(await world.start(name, target=f"db:{name}"), key=key)
-    lease = NewEffect(
-        field="size", prior=prior, current=current, plan=plan(key), expires_at=Instant(expires)
-    )
+    lease = NewEffect(field="size", prior=prior, current=current, plan=plan(key), expires_at=Instant(expires))
     done = IntentUpdate(number=1, outcome=IntentOutcome.APPLIED)
     return await world.end(await world.move(run, State.VERIFY, effects=(lease,), intents=(done,)))
 

@@ -1,0 +1,140 @@
+"""Brakes, outbox, policy sets, rejected bodies, health."""
+
+from __future__ import annotations
+
+import pytest
+
+from remediator.contracts import Bad, Revision
+from remediator.errors import NotFound
+from remediator.model import (
+    MINUTE,
+    SECOND,
+    AuditEvent,
+    Control,
+    ControlKind,
+    Instant,
+    Message,
+    Millis,
+    Severity,
+    Status,
+)
+from tests.store.world import START, World, alert
+
+
+def pause(scope: str = "", reason: str = "drill", until: int | None = None) -> Control:
+    return Control(
+        kind=ControlKind.PAUSE,
+        scope=scope,
+        reason=reason,
+        actor="alice",
+        since=START,
+        until=None if until is None else Instant(until),
+        data={"ticket": 7},
+    )
+
+
+PAUSED = AuditEvent(kind="control.paused", actor="alice")
+RESUMED = AuditEvent(kind="control.resumed", actor="alice")
+
+
+async def test_a_brake_is_set_replaced_and_lifted(world: World) -> None:
+    await world.store.set_control(pause(), PAUSED)
+    await world.store.set_control(pause(reason="longer drill"), PAUSED)
+    assert await world.store.controls() == [pause(reason="longer drill")]
+    assert await world.store.clear_control(ControlKind.PAUSE, "", RESUMED)
+    assert await world.store.controls() == []
+    assert not await world.store.clear_control(ControlKind.PAUSE, "", RESUMED)
+    assert await world.kinds() == ["control.paused", "control.paused", "control.resumed"]
+
+
+async def test_a_brake_ends_by_itself(world: World) -> None:
+    await world.store.set_control(pause(until=START + MINUTE), PAUSED)
+    world.later(MINUTE - 1)
+    assert len(await world.store.controls()) == 1
+    world.later(1)
+    assert await world.store.controls() == []
+    assert not await world.store.clear_control(ControlKind.PAUSE, "", RESUMED)
+    assert await world.kinds() == ["control.paused"]
+
+
+async def test_brakes_outlive_a_restart(world: World) -> None:
+    await world.store.set_control(pause("policy:p"), PAUSED)
+    await world.reopen()
+    assert await world.store.controls() == [pause("policy:p")]
+
+
+async def post(world: World, *subjects: str) -> None:
+    run = await world.start("-".join(subjects))
+    messages = tuple(
+        Message(chain="on-call", severity=Severity.P2, subject=subject, body="b") for subject in subjects
+    )
+    await world.move(run, messages=messages)
+
+
+async def test_a_message_is_due_until_it_is_sent(world: World) -> None:
+    await post(world, "one", "two")
+    first, second = await world.store.due_messages(10)
+    assert (first.message.subject, first.at, first.attempts) == ("one", START, 0)
+    assert [one.id for one in await world.store.due_messages(1)] == [first.id]
+    await world.store.message_sent(first.id, AuditEvent(kind="message.sent"))
+    assert [one.id for one in await world.store.due_messages(10)] == [second.id]
+    assert "message.sent" in await world.kinds()
+    with pytest.raises(NotFound):
+        await world.store.message_sent(first.id, AuditEvent(kind="message.sent"))
+    with pytest.raises(NotFound):
+        await world.store.message_failed(99, START, "gone")
+
+
+async def test_a_failed_message_comes_back_when_it_is_time(world: World) -> None:
+    await post(world, "one")
+    [message] = await world.store.due_messages(10)
+    await world.store.message_failed(message.id, Instant(START + SECOND), "no route")
+    assert await world.store.due_messages(10) == []
+    world.later(SECOND)
+    [again] = await world.store.due_messages(10)
+    assert (again.id, again.attempts) == (message.id, 1)
+
+
+async def test_the_active_policies_and_their_text(world: World) -> None:
+    assert await world.store.active_revision() is None
+    first = Revision(hash="h1", files={"a.yaml": "name: a\n"}, git="abc")
+    await world.store.propose(first, (AuditEvent(kind="policy.loaded"),))
+    world.later(SECOND)
+    await world.store.propose(Revision(hash="h2", files={}), ())
+    assert await world.store.active_revision() == "h2"
+    found = await world.store.revision("h1")
+    assert (found.files, found.git, found.loaded_at) == ({"a.yaml": "name: a\n"}, "abc", START)
+    await world.store.propose(first, ())  # back to the former set
+    assert await world.store.active_revision() == "h1"
+    assert await world.kinds() == ["policy.loaded"]
+    with pytest.raises(NotFound, match="h3"):
+        await world.store.revision("h3")
+
+
+async def test_a_rejected_body_is_kept_with_its_events(world: World) -> None:
+    bad = (Bad(field="", message="not JSON", body=b"\x00\xff"),)
+    await world.store.reject("am", 400, bad, (AuditEvent(kind="alert.rejected", actor="sender:am"),))
+    assert await world.kinds() == ["alert.rejected"]
+    world.later(1)
+    assert await world.store.prune({"rejected": Millis(0)}) == {"rejected": 1}
+
+
+async def test_health(world: World) -> None:
+    empty = await world.store.health()
+    assert (empty.open_runs, empty.alerts) == (0, 0)
+    assert empty.oldest_due_at is empty.outbox_oldest_at is empty.unsealed_oldest_at is None
+    await post(world, "one")
+    await world.deliver(alert("b"), alert("c"), alert("d", Status.RESOLVED))
+    world.later(MINUTE)
+    health = await world.store.health()
+    assert (health.open_runs, health.alerts) == (1, 3)
+    assert health.oldest_due_at == health.outbox_oldest_at == health.unsealed_oldest_at == START
+    await world.store.seal()
+    assert (await world.store.health()).unsealed_oldest_at is None
+    await world.claimed(1)
+    assert (await world.store.health()).oldest_due_at is None
+
+
+async def test_now_is_the_clocks(world: World) -> None:
+    world.later(MINUTE)
+    assert await world.store.now() == START + MINUTE

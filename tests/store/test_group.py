@@ -1,0 +1,155 @@
+"""Group commit: one bad call spoils no other, and a caller that gave up was not written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from remediator.clock import DrivenClock
+from remediator.contracts import Opening
+from remediator.errors import LeaseLost, NotFound, PayloadError, StoreUnavailable
+from remediator.model import Alert, AuditEvent, Instant, RunId
+from remediator.store import open_store
+from remediator.store.limits import Limits
+from tests.store.world import START, Lines, World, alert, delivery, nothing, opening
+
+
+def slow(seconds: float):  # type: ignore[no-untyped-def]
+    """A match that keeps the writer busy, so that what comes meanwhile is one group."""
+
+    def match(one: Alert, now: Instant) -> Sequence[Opening]:
+        time.sleep(seconds)
+        return ()
+
+    return match
+
+
+async def busy(world: World, seconds: float = 0.1) -> asyncio.Task[object]:
+    task: asyncio.Task[object] = asyncio.create_task(
+        world.store.accept(delivery((alert("slow"),), world.now), slow(seconds))  # type: ignore[arg-type]
+    )
+    await asyncio.sleep(0.02)
+    return task
+
+
+def broken(one: Alert, now: Instant) -> Sequence[Opening]:
+    raise ZeroDivisionError("a fault in matching")
+
+
+def opens(one: Alert, now: Instant) -> Sequence[Opening]:
+    return (opening(target=one.fingerprint),)
+
+
+async def test_one_bad_delivery_spoils_no_other(file_world: World) -> None:
+    store, now = file_world.store, file_world.now
+    holding = await busy(file_world)
+    answers = await asyncio.gather(
+        store.accept(delivery((alert("a"),), now), opens),
+        store.accept(delivery((alert("b"), alert("c", at=2**70)), now), opens),
+        store.accept(delivery((alert("d"),), now), broken),
+        store.accept(delivery((alert("e"),), now), opens),
+        store.run(RunId(99)),
+        store.message_sent(99, AuditEvent(kind="message.sent")),
+        store.record((AuditEvent(kind="audit.read"),)),
+        return_exceptions=True,
+    )
+    await holding
+    assert [type(one) for one in answers[1:3]] == [PayloadError, ZeroDivisionError]
+    assert isinstance(answers[4], NotFound)
+    assert isinstance(answers[5], NotFound)
+    assert answers[6] is None
+    found = {one.alert.fingerprint for one in await store.find_episodes()}
+    assert found == {"slow", "a", "e"}
+    assert {run.target for run in await store.find_runs()} == {"a", "e"}
+    assert sorted(await file_world.kinds()) == sorted(
+        ["alert.accepted"] * 3 + ["run.created"] * 2 + ["audit.read"]
+    )
+    again = await store.accept(delivery((alert("b"), alert("a")), now), opens)
+    assert (again.accepted, again.repeated) == (1, 1)  # what was undone is new, what was written is known
+
+
+async def test_one_lost_lease_spoils_no_other_move(file_world: World) -> None:
+    one, two = await file_world.start("a"), await file_world.start("b")
+    await file_world.end(one)
+    holding = await busy(file_world)
+    lost, moved = await asyncio.gather(file_world.end(one), file_world.end(two), return_exceptions=True)
+    await holding
+    assert isinstance(lost, LeaseLost)
+    assert moved == await file_world.store.run(two.id)
+
+
+async def test_the_same_new_alert_in_two_deliveries_of_one_group_is_one_episode(file_world: World) -> None:
+    holding = await busy(file_world)
+    receipts = await asyncio.gather(
+        *(file_world.store.accept(delivery((alert("a"),), file_world.now), opens) for _ in range(5))
+    )
+    await holding
+    assert sorted(receipt.accepted for receipt in receipts) == [0, 0, 0, 0, 1]
+    assert len(await file_world.store.find_runs()) == 1
+
+
+async def test_a_repeat_is_not_answered_before_the_alert_is_committed(file_world: World) -> None:
+    first = await busy(file_world)  # taken, not committed
+    again = await file_world.store.accept(delivery((alert("slow"),), file_world.now), nothing)
+    assert first.done()
+    assert again.repeated == 1
+
+
+async def test_intake_answers_within_its_deadline(tmp_path: Path) -> None:
+    limits = Limits(intake=0.2)
+    url = f"sqlite://{tmp_path}/store.db"
+    store = open_store(url, DrivenClock(START), receivers={"lines": Lines()}, limits=limits)
+    world = World(store, DrivenClock(START), lambda: None)
+    await store.open()
+    holding = await busy(world, 0.6)
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable, match=r"within 0\.2s"):
+        await store.accept(delivery((alert("a"),), START), nothing)
+    assert time.monotonic() - started < 0.45
+    with pytest.raises(StoreUnavailable):
+        await holding
+    await store.record((AuditEvent(kind="audit.read"),))
+    # The one that was waiting was not written; the one being written when its time ran out was.
+    assert [one.alert.fingerprint for one in await store.find_episodes()] == ["slow"]
+    await store.close()
+
+
+async def test_a_flood_is_refused_at_once(tmp_path: Path) -> None:
+    url = f"sqlite://{tmp_path}/store.db"
+    limits = Limits(queue=3)
+    store = open_store(url, DrivenClock(START), receivers={"lines": Lines()}, limits=limits)
+    world = World(store, DrivenClock(START), lambda: None)
+    await store.open()
+    holding = await busy(world)
+    answers = await asyncio.gather(
+        *(store.accept(delivery((alert(f"a{n}"),), START), nothing) for n in range(5)),
+        return_exceptions=True,
+    )
+    await holding
+    refused = [one for one in answers if isinstance(one, StoreUnavailable)]
+    assert len(refused) == 3
+    assert "at most 3" in str(refused[0])
+    await store.close()
+
+
+async def test_calls_after_close_are_refused(file_world: World) -> None:
+    await file_world.store.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await file_world.deliver(alert("a"))
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await file_world.store.controls()
+
+
+async def test_what_is_queued_when_the_store_closes_is_written(file_world: World) -> None:
+    holding = await busy(file_world)
+    queued = asyncio.create_task(file_world.deliver(alert("a")))
+    await asyncio.sleep(0.02)
+    await file_world.store.close()
+    assert (await queued).accepted == 1
+    await holding
+    await file_world.reopen()
+    assert len(await file_world.store.find_episodes()) == 2
