@@ -58,7 +58,7 @@ class Clock(Protocol):
 class Params(BaseModel):
     """Base of every action's and check's parameters: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,9 @@ class Permission:
     why: str
 
 
+NEVER = Millis(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Idempotency:
     """How a repeated call is kept from acting twice.
@@ -104,7 +107,7 @@ class Idempotency:
     """
 
     kind: str
-    valid: Millis = Millis(0)
+    valid: Millis = NEVER
 
     @property
     def reissuable(self) -> bool:
@@ -504,7 +507,9 @@ class Store(Protocol):
         A body that changes nothing is not written again.
         """
 
-    async def reject(self, sender: str, status: int, bad: Sequence[Bad], events: Sequence[AuditEvent]) -> None:
+    async def reject(
+        self, sender: str, status: int, bad: Sequence[Bad], events: Sequence[AuditEvent]
+    ) -> None:
         """Keep what could not be taken (bounded in number and size)."""
 
     async def episode(self, id: AlertId) -> Episode: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,26 +9,11 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from remediator.model import DAY, HOUR, MINUTE, SECOND, Millis, span
+from remediator.duration import parse
+from remediator.model import Millis, span
 
-_SIZES = {"d": DAY, "h": HOUR, "m": MINUTE, "s": SECOND, "ms": Millis(1)}
 _PATTERN = r"([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6}ms)?"
-
-
-def millis(text: str) -> Millis:
-    """Parse a duration: `30s`, `5m`, `1h30m`, `7d`. The counterpart of `model.span`.
-
-    Returns:
-        Milliseconds.
-
-    Raises:
-        ValueError: not a duration; the message names what was seen and how to write it.
-    """
-    match = re.fullmatch(_PATTERN, text)
-    if match is None or not text:
-        raise ValueError(f"{text!r} is not a duration; write it like 30s, 5m, 1h30m or 7d")
-    counts = (int((group or "0").rstrip("dhms")) for group in match.groups())
-    return Millis(sum(count * size for count, size in zip(counts, _SIZES.values(), strict=True)))
+"""For editors; `duration.parse` decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +40,7 @@ class Duration:
         """Read one duration and hold it against the bounds."""
         if not isinstance(value, str):
             raise ValueError(f"{value!r} has no unit; write a duration like 30s, 5m or 2h")
-        found = millis(value)
+        found = parse(value)
         if not self.at_least <= found <= self.at_most:
             raise ValueError(f"{value} is outside {span(self.at_least)} to {span(self.at_most)}")
         return found

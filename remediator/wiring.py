@@ -7,6 +7,8 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
+import structlog
+
 from remediator import failpoint, metrics
 from remediator.catalogue import PACKAGES, scan
 from remediator.clients.connections import CallContext, Connections
@@ -18,16 +20,20 @@ from remediator.engine.execute import Execute
 from remediator.engine.policies import Compile, Policies
 from remediator.engine.threads import Threads
 from remediator.engine.worker import Worker
+from remediator.errors import ActionError
 from remediator.model import Episode, Instant
 from remediator.notify.apprise import AppriseNotifier
 from remediator.notify.outbox import Drain
 from remediator.policy.cache import Cache
+from remediator.policy.git import git_revision
 from remediator.policy.set import PolicySet, compile_set
 from remediator.policy.vocabulary import Vocabulary
 from remediator.receivers.alertmanager import Alertmanager
 from remediator.receivers.cloud_monitoring import CloudMonitoring
 from remediator.settings import Settings
 from remediator.store import open_store
+
+log = structlog.get_logger()
 
 
 @functools.cache
@@ -74,7 +80,10 @@ def store(settings: Settings, clock: Clock | None = None, read_only: bool = Fals
 
 def notifiers(settings: Settings) -> dict[str, Notifier]:
     """The notifiers of settings; the log is told besides, always."""
-    return {name: AppriseNotifier(name, notifier.url.get_secret_value()) for name, notifier in settings.notifiers.items()}
+    return {
+        name: AppriseNotifier(name, notifier.url.get_secret_value())
+        for name, notifier in settings.notifiers.items()
+    }
 
 
 def compiler(settings: Settings) -> Compile:
@@ -85,7 +94,7 @@ def compiler(settings: Settings) -> Compile:
     cache = Cache(path.parent / "policy-cache") if path is not None else None
 
     def compile(files: Mapping[str, str]) -> PolicySet:
-        return compile_set(files, words, cache=cache)
+        return compile_set(files, words, git=git_revision(settings.policies.dir), cache=cache)
 
     return compile
 
@@ -130,6 +139,20 @@ def build(settings: Settings, clock: Clock | None = None) -> Daemon:
     worker_name = f"{socket.gethostname()}:{os.getpid()}"
     worker = Worker(worker_name, Tools(durable, known, execute), policies, most=settings.engine.workers)
     drain = Drain(durable, notifiers(settings), recipients(policies))
+
+    def reach(name: str) -> str:
+        return connections.open(name).identity()
+
+    async def warm() -> None:
+        """Reach each PostgreSQL once: the connection kept from it is what ends queries when the
+        server has no free slot left. One that cannot be reached now is none of start-up's business."""
+        for name, connection in settings.connections.items():
+            if connection.kind == "postgres":
+                try:
+                    await execute.threads.call(functools.partial(reach, name), 10)
+                except (ActionError, TimeoutError) as error:
+                    log.warning("connection.not_reached", connection=name, error=str(error))
+
     return Daemon(
         settings=settings,
         store=durable,
@@ -138,5 +161,6 @@ def build(settings: Settings, clock: Clock | None = None) -> Daemon:
         policies=policies,
         worker=worker,
         drain=drain.run,
+        warm=warm,
         close=connections.close,
     )

@@ -15,7 +15,8 @@ class NoParams(Params):
 
 
 class Value(Check[NoParams]):
-    """In the unit the sender reports; compare with a plain number. It is as old as the last delivery."""
+    """In the base unit of what it measures: 12% is 0.12 (`> 5%` compares right), 300ms is 0.3, 2Gi is bytes.
+    It is as old as the last delivery."""
 
     name = "alert.value"
     summary = "The value that the sender reported with the alert's last delivery"

@@ -41,7 +41,8 @@ MANUAL = "manual"
 class Daemon:
     """Everything wired together. `wiring.build` makes one.
 
-    drain: sends the outbox until cancelled. close: lets go of connections, after all else.
+    drain: sends the outbox until cancelled. warm: reaches what must be reached before it is needed.
+    close: lets go of connections, after all else.
     """
 
     settings: Settings
@@ -51,6 +52,7 @@ class Daemon:
     policies: Policies
     worker: Worker
     drain: Callable[[], Awaitable[None]]
+    warm: Callable[[], Awaitable[None]]
     close: Callable[[], None]
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _started: bool = False
@@ -79,6 +81,7 @@ class Daemon:
         self._tasks = [
             asyncio.create_task(self.worker.run(), name="worker"),
             asyncio.create_task(_forever(self.drain), name="outbox"),
+            asyncio.create_task(_then_wait(self.warm), name="warm"),
             *(asyncio.create_task(every(*turn), name=turn[1]) for turn in turns),
         ]
         self._started = True
@@ -208,3 +211,9 @@ class Manual:
 
 async def _forever(work: Callable[[], Awaitable[None]]) -> None:
     await work()
+
+
+async def _then_wait(work: Callable[[], Awaitable[None]]) -> None:
+    """Do it once; the task then stands like the others, for one that has ended is a fault."""
+    await work()
+    await asyncio.Event().wait()

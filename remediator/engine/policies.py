@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -140,8 +141,10 @@ class Policies:
         if self.current is not None:
             self._sets[self.current.hash] = self.current
         self.current = policies
+        metrics.declare(policies=policies.policies)
         metrics.POLICIES.set(len(policies.policies))
         metrics.POLICIES_LOADED_TIMESTAMP_SECONDS.set_to_current_time()
+        gc.freeze()  # a large set is not walked again at every full collection
         for warning in policies.warnings:
             log.warning("policy.warning", warning=warning)
         log.info("policies.loaded", hash=policies.hash, policies=len(policies.policies))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from remediator.errors import Permanent
+from remediator.units import UNITS
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -26,32 +27,6 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 _SYNTAX = re.compile(
     r"\s*(>=|<=|==|!=|>|<)\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)\s*([%A-Za-z]*)\s*"
 )
-
-# unit -> (what it measures, how much of the base unit). Names as in UCUM where senders use those
-# (`By`, `s`, `ms`, `1`), and as people and Kubernetes write them.
-_UNITS: dict[str, tuple[str, Decimal]] = {
-    "": ("a plain number", Decimal(1)),
-    "1": ("a plain number", Decimal(1)),
-    "%": ("a plain number", Decimal("0.01")),
-    "ns": ("time", Decimal("1e-9")),
-    "us": ("time", Decimal("1e-6")),
-    "ms": ("time", Decimal("0.001")),
-    "s": ("time", Decimal(1)),
-    "m": ("time", Decimal(60)),
-    "min": ("time", Decimal(60)),
-    "h": ("time", Decimal(3600)),
-    "d": ("time", Decimal(86400)),
-    "B": ("bytes", Decimal(1)),
-    "By": ("bytes", Decimal(1)),
-    "K": ("bytes", Decimal(10**3)),
-    "M": ("bytes", Decimal(10**6)),
-    "G": ("bytes", Decimal(10**9)),
-    "T": ("bytes", Decimal(10**12)),
-    "Ki": ("bytes", Decimal(2**10)),
-    "Mi": ("bytes", Decimal(2**20)),
-    "Gi": ("bytes", Decimal(2**30)),
-    "Ti": ("bytes", Decimal(2**40)),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +50,7 @@ class Comparison:
         """Why this cannot be compared with a check of that unit; "" where it can."""
         if not self.unit or self.unit == unit_of_check:
             return ""
-        mine, theirs = _UNITS[self.unit][0], _UNITS.get(unit_of_check, ("", None))[0]
+        mine, theirs = UNITS[self.unit][0], UNITS.get(unit_of_check, ("", None))[0]
         if mine == theirs:
             return ""
         seen = f"the check's unit is {unit_of_check!r}" if unit_of_check else "the check gives a plain number"
@@ -101,8 +76,8 @@ class Comparison:
         if not self.unit or self.unit == unit_of_check:
             return self.value
         # decimal arithmetic, so that 7% is exactly the 0.07 that a source would report
-        written = Decimal(repr(self.value)) * _UNITS[self.unit][1]
-        return float(written / _UNITS[unit_of_check][1])
+        written = Decimal(repr(self.value)) * UNITS[self.unit][1]
+        return float(written / UNITS[unit_of_check][1])
 
 
 def parse(text: str) -> Comparison:
@@ -118,8 +93,8 @@ def parse(text: str) -> Comparison:
             'with an optional unit, in quotes: "> 5%"'
         )
     op, number, unit = found.groups()
-    if unit not in _UNITS:
-        known = " ".join(name for name in _UNITS if name)
+    if unit not in UNITS:
+        known = " ".join(name for name in UNITS if name)
         raise ValueError(f"{unit!r} is not a unit; known units are {known}")
     value = float(number)
     if not math.isfinite(value):

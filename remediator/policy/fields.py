@@ -18,8 +18,9 @@ from pydantic import (
     ValidationInfo,
 )
 
+from remediator import duration
 from remediator.model import Blast, Budget, Millis
-from remediator.policy import comparison, duration, matcher
+from remediator.policy import comparison, matcher
 from remediator.policy.comparison import Comparison
 
 T = TypeVar("T")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 
 import msgspec
 
 from remediator.model import Instant
 from remediator.settings import Sender
+from remediator.units import UNITS
 
 MAX_LABELS = 128
 MAX_LABEL = 4_096
@@ -57,7 +59,8 @@ def instant(text: str) -> Instant:
 
 
 def number(text: str, unit: str = "") -> float | None:
-    """The number a text holds, its declared unit behind it or not; None for anything else.
+    """The number a text holds, its declared unit behind it or not, in the base unit of what it
+    measures (a ratio, seconds, bytes): `12%` is 0.12. None for anything else.
 
     NaN and infinities are no numbers here: no data is never a value.
     """
@@ -67,7 +70,9 @@ def number(text: str, unit: str = "") -> float | None:
     if not _NUMBER.fullmatch(text):
         return None
     value = float(text)
-    return value if abs(value) < float("inf") else None
+    if abs(value) == float("inf"):
+        return None
+    return float(Decimal(text) * UNITS[unit][1]) if unit else value
 
 
 class Severities:

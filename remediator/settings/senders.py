@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from remediator.model import Severity
 from remediator.settings.connections import Basic
 from remediator.settings.values import Section
+from remediator.units import UNITS
 
 Secret = Annotated[SecretStr, Field(min_length=1)]
 
@@ -42,6 +43,12 @@ class Auth(Section):
         return self
 
 
+def _unit(unit: str) -> str:
+    if unit not in UNITS:
+        raise ValueError(f"is not a unit; known units are {' '.join(name for name in UNITS if name)}")
+    return unit
+
+
 class Value(Section):
     """Where `alert.value` comes from. Cloud Monitoring sends it; Alertmanager must be told."""
 
@@ -49,8 +56,9 @@ class Value(Section):
     """The annotation that holds the number, e.g. `value: "{{ $value }}"` in the rule."""
     label: str | None = None
     """Or the label that does."""
-    unit: str = ""
-    """The unit the number is in ("%", "s", "By", "" for a plain number)."""
+    unit: Annotated[str, AfterValidator(_unit)] = ""
+    """The unit the number is in, such as "%", "ms" or "Gi"; it is held in the base unit (a ratio, seconds,
+    bytes), so `alert.value` is compared with `> 5%` or `> 0.05`, never with `> 5`."""
 
 
 def _listed(value: Any) -> Any:

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from remediator.model import DAY, HOUR, MINUTE, SECOND, Millis
+from remediator.duration import parse
+from remediator.model import DAY, SECOND, Millis
 
-_UNITS = {"ms": 1, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
-_PART = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
+LONGEST = Millis(36_500 * DAY)
+"""A century: audit logs are kept for years."""
 _SIZE = re.compile(r"([0-9]{1,12}) ?(B|KiB|MiB|GiB)?")
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _PASSWORD = re.compile(r"(?<=://)([^/@?#]*?):([^@/]*)(?=@)")
@@ -29,11 +30,9 @@ def parse_duration(value: Any) -> Millis:
     """
     if value == 0 and not isinstance(value, bool):
         return Millis(0)
-    text = value if isinstance(value, str) else ""
-    parts = _PART.findall(text)
-    if not parts or "".join(count + unit for count, unit in parts) != text:
-        raise ValueError("not a duration; write numbers with units, such as 500ms, 30s, 5m, 90d or 1h30m")
-    return Millis(sum(int(count) * _UNITS[unit] for count, unit in parts))
+    if not isinstance(value, str):
+        raise ValueError("is not a duration; write numbers with units, such as 500ms, 30s, 5m, 90d or 1h30m")
+    return parse(value, LONGEST)
 
 
 def _seconds(value: Any) -> Any:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from remediator.duration import LONGEST, parse
 from remediator.model import Millis, span
-from remediator.policy.duration import LONGEST, parse
 
 
 @pytest.mark.parametrize(
