@@ -12,6 +12,7 @@ from remediator.engine.execute import Execute
 from remediator.errors import Refused
 from remediator.model import (
     AuditEvent,
+    Control,
     Episode,
     Instant,
     Intent,
@@ -39,7 +40,7 @@ class Tools:
 class Case:
     """One run under the engine's eyes. Frozen: a step makes a new one.
 
-    active: the policy set that is in force now; None means that this process could not load it.
+    active: the policy set that is in force now. controls: the brakes that are on; ADMIT asks again.
     """
 
     run: Run
@@ -47,6 +48,7 @@ class Case:
     active: PolicySet
     episodes: tuple[Episode, ...]
     intents: tuple[Intent, ...]
+    controls: tuple[Control, ...]
     now: Instant
     tools: Tools
 

@@ -51,7 +51,7 @@ async def not_paused(case: Case) -> Step | None:
     if case.run.mode is Mode.OBSERVE:
         return None
     scopes = {"", f"policy:{case.run.policy}", f"target:{case.run.target}", f"target:{case.run.target_key}"}
-    for control in await case.tools.store.controls():
+    for control in case.controls:
         if control.kind is ControlKind.PAUSE and control.scope in scopes:
             what = control.scope or "the daemon"
             return Wait(
@@ -65,7 +65,7 @@ async def not_paused(case: Case) -> Step | None:
 async def not_quarantined(case: Case) -> Step | None:
     """A target on which a call's outcome is unknown is left to people."""
     names = {f"target:{case.run.target}", f"target:{case.run.target_key}"}
-    for control in await case.tools.store.controls():
+    for control in case.controls:
         if control.kind is ControlKind.QUARANTINE and control.scope in names:
             return End(
                 Outcome.REFUSED,

@@ -23,6 +23,10 @@ _IDLE = 5.0
 """Seconds between looks when nothing is due: a safety net, for every wake-up has its own hint."""
 
 
+_BREATH = 0.02
+"""Seconds to leave to what has just been claimed."""
+
+
 class Worker:
     """Runs until stopped.
 
@@ -53,12 +57,17 @@ class Worker:
         while not self._stopping:
             self._wake.clear()
             try:
+                room = self._most - len(self._busy)
                 claimed = await self.step()
-                pause = 0.0 if claimed else await self._until_due()
+                if claimed >= room:
+                    continue
+                # What was claimed wakes us when it is through; asking for more at once would only
+                # compete with it.
+                pause = _BREATH if claimed else await self._until_due()
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
                 pause = 1.0
-            if pause and not self._stopping:
+            if not self._stopping:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause)
 
@@ -120,12 +129,14 @@ class Worker:
             raise ConfigurationError("no policies are loaded")
         policies = await self._policies.revision(run.policy_revision)
         now = await self._store.now()
+        episodes, controls = await asyncio.gather(self._store.episodes(run.id), self._store.controls())
         return Case(
             run=run,
             policy=policies.policies[run.policy],
             active=active,
-            episodes=tuple(await self._store.episodes(run.id)),
+            episodes=tuple(episodes),
             intents=tuple(await self._store.intents(run.id)) if run.progress.number else (),
+            controls=tuple(controls),
             now=now,
             tools=self._tools,
         )
