@@ -69,10 +69,10 @@ class SqliteStore(SqliteCalls):
         await self._write(work, self._limits.intake)
 
     async def episode(self, id: AlertId) -> Episode:
-        return await self._read(lambda tx: self._history.episode(tx, id))
+        return await self._look(lambda tx: self._history.episode(tx, id))
 
     async def episodes(self, run: RunId) -> Sequence[Episode]:
-        return await self._read(lambda tx: self._history.of_run(tx, run))
+        return await self._look(lambda tx: self._history.of_run(tx, run))
 
     async def find_episodes(
         self, *, firing: bool | None = None, before: AlertId | None = None, limit: int = 100
@@ -89,7 +89,7 @@ class SqliteStore(SqliteCalls):
         await self._write(lambda tx: claims.release(tx, runs), sync=False)
 
     async def next_due(self) -> Instant | None:
-        return await self._read(claims.next_due)
+        return await self._look(claims.next_due)
 
     async def move(self, run: Run, move: Move) -> Run:
         return await self._write(
@@ -111,7 +111,7 @@ class SqliteStore(SqliteCalls):
         await self._write(lambda tx: trail.append(tx, events))
 
     async def run(self, id: RunId) -> Run:
-        return await self._read(lambda tx: moves.one(tx, id))
+        return await self._look(lambda tx: moves.one(tx, id))
 
     async def find_runs(
         self,
@@ -127,7 +127,7 @@ class SqliteStore(SqliteCalls):
         )
 
     async def intents(self, run: RunId) -> Sequence[Intent]:
-        return await self._read(lambda tx: moves.intents(tx, run))
+        return await self._look(lambda tx: moves.intents(tx, run))
 
     async def shadow_count(self, policy: str, since: Instant) -> int:
         return await self._read(lambda tx: find.shadow_count(tx, policy, since))
@@ -148,7 +148,7 @@ class SqliteStore(SqliteCalls):
         await self._write(work)
 
     async def active_revision(self) -> str | None:
-        return await self._read(policies.active)
+        return await self._look(policies.active)
 
     async def revision(self, hash: str) -> Revision:
         return await self._read(lambda tx: policies.revision(tx, hash))
@@ -156,7 +156,7 @@ class SqliteStore(SqliteCalls):
     # ------------------------------------------------------------ brakes, leases
 
     async def controls(self) -> Sequence[Control]:
-        return await self._read(brakes.on)
+        return await self._look(brakes.on)
 
     async def set_control(self, control: Control, event: AuditEvent) -> None:
         def work(tx: SqliteTx) -> None:
@@ -172,7 +172,7 @@ class SqliteStore(SqliteCalls):
         return await self._read(lambda tx: effects.find(tx, open))
 
     async def effect(self, id: int) -> Effect:
-        return await self._read(lambda tx: effects.one(tx, id))
+        return await self._look(lambda tx: effects.one(tx, id))
 
     async def locks(self) -> Mapping[str, RunId]:
         return await self._read(brakes.locks)

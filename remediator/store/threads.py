@@ -29,12 +29,16 @@ _PAUSE = 0.25
 
 
 class WriterThread:
-    """Feeds the group commit from a queue and answers through the event loop, once for each group."""
+    """Feeds the group commit from a queue and answers through the event loop, once for each group.
+
+    `waiting` is how many calls are queued or being written; only the loop's thread touches it.
+    """
 
     def __init__(self, group: Group, loop: AbstractEventLoop, checkpoints: Checkpoints) -> None:
         self._group = group
         self._loop = loop
         self._checkpoints = checkpoints
+        self.waiting = 0
         self._queue: queue.SimpleQueue[Taking | Call | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
 
@@ -43,6 +47,7 @@ class WriterThread:
 
     def put(self, item: Taking | Call) -> None:
         """Queue a call; its promise is a future of the loop."""
+        self.waiting += 1
         self._queue.put(item)
 
     def stop(self) -> None:
@@ -56,13 +61,15 @@ class WriterThread:
             item = self._queue.get()
             takings: list[Taking] = []
             calls: list[Call] = []
+            taken = 0
             while True:
+                taken += 1
                 if item is None:
                     stopping = True
                 # A caller that has given up was told that nothing was written: keep to that.
                 elif item.promise is None or not item.promise.done():
                     (takings if isinstance(item, Taking) else calls).append(item)  # type: ignore[arg-type]
-                if len(takings) + len(calls) >= _GROUP:
+                if taken >= _GROUP:
                     break
                 try:
                     item = self._queue.get_nowait()
@@ -70,12 +77,14 @@ class WriterThread:
                     break
             if takings or calls:
                 self._group.write(takings, calls)
-                self._answer([*takings, *calls])
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._answer, [*takings, *calls], taken)
+            if takings or calls:
                 self._checkpoints.written(self._group.connection)
 
-    def _answer(self, items: Sequence[Taking | Call]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(_resolve, items)
+    def _answer(self, items: Sequence[Taking | Call], taken: int) -> None:
+        self.waiting -= taken
+        _resolve(items)
 
 
 def _resolve(items: Sequence[Taking | Call]) -> None:
@@ -102,6 +111,10 @@ class Readers:
     def submit(self, work: Callable[[SqliteTx], T], seconds: float) -> Any:
         """Run `work` on one snapshot, for `seconds` at most; returns a concurrent future."""
         return self._pool.submit(self._run, work, time.monotonic() + seconds)
+
+    def here(self, work: Callable[[SqliteTx], T], seconds: float) -> T:
+        """Run `work` in the caller's own thread, on a connection of that thread."""
+        return self._run(work, time.monotonic() + seconds)
 
     def close(self) -> None:
         """Blocks until reads under way have ended."""
