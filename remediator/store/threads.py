@@ -78,7 +78,8 @@ class WriterThread:
             if takings or calls:
                 self._group.write(takings, calls)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._answer, [*takings, *calls], taken)
+                items: list[Taking | Call] = [*takings, *calls]
+                self._loop.call_soon_threadsafe(self._answer, items, taken)
             if takings or calls:
                 self._checkpoints.written(self._group.connection)
 
