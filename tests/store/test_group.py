@@ -93,8 +93,15 @@ async def test_the_same_new_alert_in_two_deliveries_of_one_group_is_one_episode(
 
 
 async def test_a_repeat_is_not_answered_before_the_alert_is_committed(file_world: World) -> None:
-    first = await busy(file_world)  # taken, not committed
-    again = await file_world.store.accept(delivery((alert("slow"),), file_world.now), nothing)
+    def match(one: Alert, now: Instant) -> Sequence[Opening]:
+        if one.fingerprint == "second":
+            time.sleep(0.1)
+        return ()
+
+    store, now = file_world.store, file_world.now
+    first = asyncio.create_task(store.accept(delivery((alert("a"), alert("second")), now), match))
+    await asyncio.sleep(0.02)  # "a" is taken, not committed
+    again = await store.accept(delivery((alert("a"),), now), nothing)
     assert first.done()
     assert again.repeated == 1
 

@@ -235,6 +235,14 @@ async def test_concurrency(armed: World, limits: dict[str, Any], observed: str, 
     await armed.admitted(run, key="k3", **limits)
 
 
+async def test_a_lock_under_quarantine_of_an_ended_run_crowds_nobody_out(armed: World) -> None:
+    run = await armed.admitted(await armed.start("a"), key="k1")
+    await brake(armed, ControlKind.QUARANTINE, "target:k1")
+    await armed.end(run, Outcome.ESCALATED)
+    assert await armed.store.locks() == {"k1": run.id}
+    await armed.admitted(await armed.start("b"), key="k2", concurrent_policy=1, concurrent_global=1)
+
+
 async def test_its_own_lock_does_not_crowd_a_run_out(armed: World) -> None:
     run = await armed.admitted(await armed.start("a"), key="k1", concurrent_policy=1, concurrent_global=1)
     run = await armed.move(run, State.GUARD)
