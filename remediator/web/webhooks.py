@@ -150,7 +150,7 @@ class Webhooks:
             errors = [{"field": error.field, "message": str(error)}]
             raise Problem(400, str(error), errors=errors) from None
         receipt = Receipt()
-        if parsed.alerts:
+        if parsed.alerts or parsed.bad or parsed.test:
             delivery = Delivery(
                 sender=route.name,
                 kind=route.kind,
@@ -161,12 +161,8 @@ class Webhooks:
             )
             receipt = await store.accept(delivery, policies.match)
         self._count(route, parsed, receipt)
-        if receipt.runs:
+        if receipt.runs or receipt.resolved:  # a resolve may cancel a run that waits
             daemon.wake()
-        if parsed.bad:
-            await self._reject(route, 200, parsed.bad, len(parsed.bad))
-        if parsed.test or (parsed.truncated and receipt.accepted + receipt.updated + receipt.resolved):
-            await store.record(_remarks(route, parsed))
         return (
             b'{"accepted":%d,"repeated":%d,"resolved":%d,"updated":%d,"rejected":%d,"truncated":%d,"test":%b}'
             % (
@@ -190,6 +186,11 @@ class Webhooks:
             count["resolved"].inc(receipt.resolved)
         if receipt.updated:
             count["updated"].inc(receipt.updated)
+        if parsed.bad:
+            count["rejected"].inc(len(parsed.bad))
+            log.warning(
+                "alerts rejected", sender=route.name, count=len(parsed.bad), why=parsed.bad[0].message
+            )
         if parsed.truncated:
             route.truncated.inc(parsed.truncated)
             log.warning("alerts left out by the sender", sender=route.name, truncated=parsed.truncated)
@@ -214,10 +215,3 @@ class Webhooks:
         route.count["unavailable"].inc()
         log.error("webhook answered 503", sender=route.name, why=detail)
         return Problem(503, f"{detail}; send it again", {"Retry-After": RETRY_AFTER})
-
-
-def _remarks(route: _Route, parsed: Parsed) -> list[AuditEvent]:
-    actor = f"sender:{route.name}"
-    if parsed.test:
-        return [AuditEvent(kind="alert.test", actor=actor, observed="a test notification; nothing is done")]
-    return [AuditEvent(kind="alert.truncated", actor=actor, data={"truncated": parsed.truncated})]
