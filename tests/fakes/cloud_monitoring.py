@@ -63,6 +63,11 @@ class FakeCloudMonitoring(FakeRpc):
         with self._lock:
             self._series.append(Stored(fields, list(points)))
 
+    def forget(self) -> None:
+        """The data stops, and what there was is out of every window."""
+        with self._lock:
+            self._series.clear()
+
     def _list(self, request: monitoring_v3.ListTimeSeriesRequest) -> monitoring_v3.ListTimeSeriesResponse:
         wanted = parse(request.filter)
         if "metric.type" not in wanted:
