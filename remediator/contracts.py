@@ -484,7 +484,6 @@ class Health(Struct, frozen=True, kw_only=True):
     oldest_due_at: Instant | None
     outbox_oldest_at: Instant | None
     unsealed_oldest_at: Instant | None
-    alerts: int
 
 
 class Store(Protocol):
@@ -496,6 +495,11 @@ class Store(Protocol):
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
+
+    @property
+    def fatal(self) -> Exception | None:
+        """Why this store will answer nothing more until the process starts anew (a sync that failed:
+        nobody knows what the disk holds); None if all is well."""
 
     async def now(self) -> Instant:
         """The store's clock, which decides everything that depends on time."""

@@ -63,11 +63,15 @@ async def _serve(settings: Settings) -> int:
             web.capture_signals = _no_signals  # type: ignore[method-assign,assignment]
             serving = asyncio.create_task(web.serve([bound]), name="web")
             waiting = asyncio.create_task(stop.wait(), name="stop")
+            broken = asyncio.create_task(daemon.broken(), name="broken")
             while not (web.started or serving.done()):  # noqa: ASYNC110 - uvicorn sets a flag, no event
                 await asyncio.sleep(0.005)
             log.info("serving", address=_shown(bound), pid=os.getpid(), store=settings.store.url.shown)
-            await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            failed = serving.done()
+            await asyncio.wait({serving, waiting, broken}, return_when=asyncio.FIRST_COMPLETED)
+            failed = serving.done() or broken.done()
+            if broken.done():
+                log.error("store.broken", why=broken.result(), do="the process ends; start it anew")
+            broken.cancel()
             waiting.cancel()
             web.should_exit = True
             await serving

@@ -97,6 +97,12 @@ class Daemon:
         await self.store.close()
         self.close()
 
+    async def broken(self) -> str:
+        """Return, with the reason, when this process can no longer do its work and must start anew."""
+        while self.store.fatal is None:
+            await asyncio.sleep(0.5)
+        return str(self.store.fatal)
+
     def wake(self) -> None:
         """A run may be due now."""
         self.worker.wake()
@@ -107,6 +113,8 @@ class Daemon:
             return False, "starting or stopping"
         if self.policies.current is None:
             return False, f"no policies are loaded: {self.policies.fault}"
+        if self.store.fatal is not None:
+            return False, str(self.store.fatal)
         for task in self._tasks:
             if task.done():
                 return False, f"its {task.get_name()} task has ended; see the log, and restart it"

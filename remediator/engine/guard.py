@@ -9,7 +9,7 @@ import msgspec
 from remediator.contracts import Action, Nothing, Observed, Params
 from remediator.engine.case import Case
 from remediator.engine.execute import pure
-from remediator.engine.ladder import nothing_here
+from remediator.engine.ladder import action_finished, nothing_here
 from remediator.engine.look import evidence
 from remediator.engine.pipeline import stopped
 from remediator.engine.step import Admit, End, Step, Wait
@@ -40,7 +40,7 @@ async def guard(case: Case) -> Step:
         return nothing_here(case, plan.why)
     too_much = beyond(case, plan)
     if too_much is not None:
-        return too_much
+        return enough(case, too_much) if case.done_here and case.policy.verify else too_much
     looked_up = await evidence(case) if not case.admitted else {}
     if case.run.mode is Mode.OBSERVE:
         return await observed_only(case, plan, looked_up)
@@ -72,6 +72,12 @@ def beyond(case: Case, plan: Plan) -> End | None:
         allowed=f"limits.blast_radius {limit}",
         data={"plan": msgspec.to_builtins(plan)},
     )
+
+
+def enough(case: Case, end: End) -> Step:
+    """The bound is reached half-way: the action is over, and verify says whether it was enough."""
+    event = case.event("action.bounded", end.reason, end.observed, end.allowed, action=case.use.action)
+    return action_finished(case, more=False, events=(event,))
 
 
 async def observed_only(case: Case, plan: Plan, looked_up: dict[str, Any]) -> End:

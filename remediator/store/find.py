@@ -24,7 +24,6 @@ SELECT MIN(at) FROM (
   UNION ALL SELECT MIN(at) AS at FROM alert_event WHERE id > :upto
 ) AS oldest
 """
-_FIRING = "SELECT COUNT(*) FROM alert WHERE resolved_at IS NULL"
 _SHADOW = "SELECT COUNT(*) FROM run WHERE policy = :policy AND outcome = 'observed' AND updated_at > :since"
 
 # The cursor may stand between two changes of one delivery.
@@ -66,7 +65,6 @@ def health(tx: Tx) -> Health:
         oldest_due_at=_instant(tx.one(_OLDEST_DUE, {"now": tx.now})),
         outbox_oldest_at=_instant(tx.one(_OUTBOX)),
         unsealed_oldest_at=_instant(tx.one(_UNSEALED, {"upto": sealing.upto(tx)})),
-        alerts=_number(tx.one(_FIRING)),
     )
 
 

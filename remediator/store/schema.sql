@@ -14,7 +14,7 @@ CREATE TABLE alert (
 	last_event BIGINT NOT NULL,
 	PRIMARY KEY (id)
 );
-CREATE INDEX alert_ended ON alert (resolved_at);
+CREATE INDEX alert_ended ON alert (resolved_at) WHERE resolved_at IS NOT NULL;
 CREATE UNIQUE INDEX alert_identity ON alert (starts_at, fingerprint, sender);
 CREATE TABLE alert_event (
 	id INTEGER NOT NULL,

@@ -222,6 +222,21 @@ async def test_the_whole_policy_counts_against_blast_radius_step_by_step() -> No
         assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.BLAST_RADIUS)
 
 
+async def test_at_the_blast_radius_a_gradual_change_stops_and_verify_says_whether_it_was_enough() -> None:
+    text = POLICY.replace("add: 2, max: 10", "add: 6, max: 10, by: 2") + (
+        "limits: {blast_radius: 40%}\n"
+        'verify: {within: 5m, checks: [{check: world.level, with: {}, is: "< 50"}]}\n'
+    )
+    async with rig(text, heals={7: 10.0}) as r:
+        await r.fire()
+        await r.until(10 * MINUTE)
+        run = await r.run()
+        assert [size for _, size, _ in r.world.calls] == [5, 7]
+        assert run.outcome is Outcome.SUCCEEDED
+        bounded = next(e.event for e in await r.events() if e.event.kind == "action.bounded")
+        assert (bounded.observed, bounded.allowed) == ("6 of 10 members", "limits.blast_radius 40%")
+
+
 async def test_a_gradual_change_is_one_action_in_the_budget_and_an_intent_a_step() -> None:
     text = POLICY.replace("add: 2, max: 10", "add: 4, max: 10, by: 2") + "limits: {per_target: [1 per 1h]}\n"
     async with rig(text) as r:

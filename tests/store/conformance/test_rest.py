@@ -121,13 +121,13 @@ async def test_a_rejected_body_is_kept_with_its_events(world: World) -> None:
 
 async def test_health(world: World) -> None:
     empty = await world.store.health()
-    assert (empty.open_runs, empty.alerts) == (0, 0)
+    assert empty.open_runs == 0
     assert empty.oldest_due_at is empty.outbox_oldest_at is empty.unsealed_oldest_at is None
     await post(world, "one")
     await world.deliver(alert("b"), alert("c"), alert("d", Status.RESOLVED))
     world.later(MINUTE)
     health = await world.store.health()
-    assert (health.open_runs, health.alerts) == (1, 3)
+    assert health.open_runs == 1
     assert health.oldest_due_at == health.outbox_oldest_at == health.unsealed_oldest_at == START
     await world.store.seal()
     assert (await world.store.health()).unsealed_oldest_at is None

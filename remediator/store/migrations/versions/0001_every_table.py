@@ -32,7 +32,14 @@ def upgrade() -> None:
         sa.Column("last_event", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("alert_ended", "alert", ["resolved_at"], unique=False)
+    op.create_index(
+        "alert_ended",
+        "alert",
+        ["resolved_at"],
+        unique=False,
+        sqlite_where=sa.text("resolved_at IS NOT NULL"),
+        postgresql_where=sa.text("resolved_at IS NOT NULL"),
+    )
     op.create_index("alert_identity", "alert", ["starts_at", "fingerprint", "sender"], unique=True)
     op.create_table(
         "alert_event",
