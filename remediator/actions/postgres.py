@@ -192,7 +192,14 @@ class _End(Action[Q]):
         )
         signalled = sorted(row["pid"] for row in rows if row["sent"])
         passed = sorted({one["pid"] for one in plan.detail["sessions"]} - set(signalled))
-        return {"signalled": signalled, "left_alone": passed}
+        told = ("pid", "user", "application", "state", "seconds", "query")
+        ended = [one for one in plan.detail["sessions"] if one["pid"] in signalled]
+        return {
+            "signalled": signalled,
+            "left_alone": passed,
+            # whoever asks the next morning which query it was finds it by user, application and shape
+            "sessions": [{field: one.get(field) for field in told} for one in ended],
+        }
 
     def settled(self, context: Context, plan: Plan) -> Settled:
         client = context.client(PostgresClient, plan.params["connection"])

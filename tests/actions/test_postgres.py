@@ -187,7 +187,7 @@ def test_terminate_ends_what_runs_or_idles_too_long_and_nothing_else(
     assert plan.target == Target(name="postgres:orders", key=observed.target.key)
 
     evidence = TERMINATE.apply(context, plan, "token")
-    assert evidence == {"signalled": sorted(pids(plan)), "left_alone": []}
+    assert (evidence["signalled"], evidence["left_alone"]) == (sorted(pids(plan)), [])
     until(lambda: TERMINATE.settled(context, plan).done)
     assert [stuck.state(one) for one in (running, idling, aborted)] == [None, None, None]
     until(lambda: stuck.ended.get(running.pid) == "57P01")
@@ -205,10 +205,20 @@ def test_cancel_ends_the_query_and_keeps_the_session(context: CallContext, stuck
     assert not CANCEL.settled(context, plan).done
     assert CANCEL.landed(CANCEL.observe(context, params), plan) is Landed.NOT_APPLIED
 
-    CANCEL.apply(context, plan, "token")
+    (told,) = CANCEL.apply(context, plan, "token")["sessions"]
 
     until(lambda: CANCEL.settled(context, plan).done)
     until(lambda: stuck.ended.get(running.pid) == "57014")
+    # enough to find the query's author, and no value that somebody put into it
+    assert told["seconds"] > 1
+    del told["seconds"]
+    assert told == {
+        "pid": running.pid,
+        "user": "app",
+        "application": "",
+        "state": "active",
+        "query": "SELECT pg_sleep(?), ?",
+    }
     assert running.alive()
     assert stuck.state(idling) == "idle in transaction"
 
@@ -231,7 +241,8 @@ def test_a_session_that_has_moved_on_is_left_alone(context: CallContext, stuck: 
 
     evidence = TERMINATE.apply(context, plan, "token")
 
-    assert evidence == {"signalled": [still.pid], "left_alone": [idling.pid]}
+    assert (evidence["signalled"], evidence["left_alone"]) == ([still.pid], [idling.pid])
+    assert [one["pid"] for one in evidence["sessions"]] == [still.pid]
     until(lambda: TERMINATE.settled(context, plan).done)
     assert idling.alive()
 
@@ -246,7 +257,8 @@ def test_a_reused_pid_is_not_hit(context: CallContext, stuck: Stuck) -> None:
     former = one | {"started": "2020-01-01 00:00:00.000001+00"}
     stale = msgspec.structs.replace(plan, detail={"sessions": [former]})
 
-    assert TERMINATE.apply(context, stale, "token") == {"signalled": [], "left_alone": [idling.pid]}
+    evidence = TERMINATE.apply(context, stale, "token")
+    assert evidence == {"signalled": [], "left_alone": [idling.pid], "sessions": []}
     assert TERMINATE.settled(context, stale).done
     assert idling.alive()
 
