@@ -99,7 +99,7 @@ class Daemon:
 
     async def broken(self) -> str:
         """Return, with the reason, when this process can no longer do its work and must start anew."""
-        while self.store.fatal is None:
+        while self.store.fatal is None:  # noqa: ASYNC110 - the store sets a flag, no event
             await asyncio.sleep(0.5)
         return str(self.store.fatal)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,9 @@ def test_killed_at_a_boundary(tmp_path: Path, failpoint: str, outcome: str) -> N
         daemon.start()
         if answered is None:
             assert daemon.post(alert) == 200  # what Alertmanager does with what was not answered
-        daemon.until(lambda: [run["outcome"] for run in daemon.runs()] == [outcome], f"{failpoint} → {outcome}")
+        daemon.until(
+            lambda: [run["outcome"] for run in daemon.runs()] == [outcome], f"{failpoint} → {outcome}"
+        )
         assert daemon.post(alert) == 200  # and what it does every repeat_interval
         assert len(daemon.runs()) == 1
         assert len(daemon.get("alerts")["items"]) == 1
@@ -72,7 +75,7 @@ def test_killed_at_a_boundary(tmp_path: Path, failpoint: str, outcome: str) -> N
 
 
 def test_killed_again_and_again_with_a_backlog(tmp_path: Path) -> None:
-    """Twenty alerts, slow calls, a kill every second: each target grows at most once, none is forgotten."""
+    """A dozen alerts, slow calls, a kill every second: each target grows at most once, none is forgotten."""
     count = 12
     policy = POLICY.replace("for: 1s\n", "").replace(
         "escalate:", "limits: {{budget: [100 per 1h], concurrent: 4, open_runs: 100}}\nescalate:"
@@ -93,8 +96,6 @@ def test_killed_again_and_again_with_a_backlog(tmp_path: Path) -> None:
             accepted = [i for i in range(count) if daemon.post(firing(queue=f"q{i}")) == 200]
             assert len(accepted) == count
             for pause in (0.5, 1.0, 0.8):
-                import time
-
                 time.sleep(pause)
                 daemon.kill()
                 daemon.start()
