@@ -114,6 +114,9 @@ class Api:
         answer = await self._ask("POST", "control/resume", body={"scope": scope, "reason": reason})
         return bool(answer["resumed"])
 
+    async def clear_target(self, target: str, reason: str) -> None:
+        await self._ask("POST", "targets/clear", body={"target": target, "reason": reason})
+
     # -- HTTP
 
     async def _pages(self, path: str, query: Mapping[str, Any], limit: int) -> list[Json]:

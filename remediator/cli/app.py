@@ -24,7 +24,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "alerts": ("remediator.cli.alerts:app", "List alerts; explain what was done about one."),
     "runs": ("remediator.cli.runs:app", "List, show, start and cancel runs."),
     "effects": ("remediator.cli.effects:app", "List effects that are lent and will be put back."),
-    "targets": ("remediator.cli.targets:app", "List targets that are locked or held back."),
+    "targets": ("remediator.cli.targets:app", "List targets that are held; lift a quarantine."),
     "audit": ("remediator.cli.audit:app", "Ask the audit log; verify its seal."),
     "pause": ("remediator.cli.controls:pause", "Stop new actions of the daemon, a policy or a target."),
     "resume": ("remediator.cli.controls:resume", "Lift a pause."),

@@ -200,6 +200,21 @@ class Daemon:
         self.wake()
         return lifted
 
+    async def clear_target(self, target: str, reason: str, actor: str) -> bool:
+        """Lift the quarantine of a target, by its key or by its name, and free its lock: a person has
+        looked and knows what state it is in. False if it is not quarantined."""
+        for control in await self.store.controls():
+            names = (control.scope.removeprefix("target:"), control.data.get("target"))
+            if control.kind is not ControlKind.QUARANTINE or target not in names:
+                continue
+            data = {"scope": control.scope, "reason": reason, "was": control.reason}
+            name = control.data.get("target", target)
+            event = AuditEvent(kind="target.cleared", actor=actor, target=name, data=data)
+            cleared = await self.store.clear_control(ControlKind.QUARANTINE, control.scope, event)
+            self.wake()
+            return cleared
+        return False
+
     async def explain(self, id: AlertId, policy: str | None = None) -> Explanation:
         """Why something did or did not happen about an alert."""
         return await explain(self.store, self.policies.revision, id, policy=policy)

@@ -62,6 +62,7 @@ def given_up(case: Case) -> bool:
 def quarantine(case: Case, intent: Intent, seen: str) -> End:
     """Leave the target, and its lock, to a person."""
     target = intent.plan.target
+    do = f"look at it, then: remediator targets clear {target.name} --comment …"
     control = Control(
         kind=ControlKind.QUARANTINE,
         scope=f"target:{target.key}",
@@ -75,7 +76,7 @@ def quarantine(case: Case, intent: Intent, seen: str) -> End:
         Reason.ACTION_UNKNOWN,
         observed=seen,
         allowed="a certain outcome",
-        note=f"{target.name} is quarantined until a person clears it",
+        note=f"{target.name} is quarantined; {do}",
         events=(case.event("target.quarantined", Reason.ACTION_UNKNOWN, seen, number=intent.number),),
         extra=Extra(controls=(control,), intents=()),
         data={"outcome": str(IntentOutcome.UNKNOWN)},

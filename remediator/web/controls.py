@@ -9,7 +9,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from remediator.engine import shapes
-from remediator.model import Instant
+from remediator.model import Control, ControlKind, Instant
 from remediator.settings.values import parse_duration
 from remediator.web.access import Daemon, Operator, Viewer
 from remediator.web.parameters import Body, Id, Reason
@@ -58,6 +58,16 @@ class Controls(TypedDict):
     items: list[shapes.ControlShape]
 
 
+class Clear(Body):
+    target: Annotated[str, Field(min_length=1, max_length=1_024, pattern=r"^[^\x00]*$")]
+    """Its key or its name, as GET /targets lists it."""
+    reason: Reason
+
+
+class Cleared(TypedDict):
+    cleared: bool
+
+
 class Targets(TypedDict):
     items: list[shapes.TargetShape]
 
@@ -99,6 +109,15 @@ async def list_targets(daemon: Daemon, caller: Viewer) -> Targets:
     return {"items": shapes.targets(await daemon.store.locks(), await daemon.store.controls())}
 
 
+@router.post("/targets/clear", tags=["targets"])
+async def clear_target(daemon: Daemon, caller: Operator, body: Clear) -> Cleared:
+    """Lift a target's quarantine, once a person knows its state; its lock is free again."""
+    if await daemon.clear_target(body.target, body.reason, caller.name):
+        return {"cleared": True}
+    held = [one.scope.removeprefix("target:") for one in await _quarantines(daemon)]
+    raise Problem(404, f"{body.target!r} is not quarantined; quarantined are: {', '.join(held) or 'none'}")
+
+
 @router.get("/effects", tags=["effects"])
 async def list_effects(daemon: Daemon, caller: Viewer, open: bool = True) -> Effects:
     """Leases on effects; with open=false also those that were returned."""
@@ -109,6 +128,10 @@ async def list_effects(daemon: Daemon, caller: Viewer, open: bool = True) -> Eff
 async def get_effect(daemon: Daemon, caller: Viewer, id: Id) -> shapes.EffectShape:
     """One lease."""
     return shapes.effect(await daemon.store.effect(id))
+
+
+async def _quarantines(daemon: Served) -> list[Control]:
+    return [one for one in await daemon.store.controls() if one.kind is ControlKind.QUARANTINE]
 
 
 def _known(daemon: Served, scope: str) -> None:

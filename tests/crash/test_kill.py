@@ -42,10 +42,10 @@ BOUNDARIES = {
 }
 
 
-def installation(home: Path, provider: Provider) -> Installation:
+def installation(home: Path, provider: Provider, more: str = "") -> Installation:
     return Installation(
         home,
-        {"grow.yaml": POLICY.format(url=provider.url), "escalation.yaml": ESCALATION},
+        {"grow.yaml": POLICY.format(url=provider.url) + more, "escalation.yaml": ESCALATION},
         connections={"recorder": {"kind": "http", "url": provider.url}},
         plugins=["tests.crash.plugin"],
     )
@@ -72,6 +72,31 @@ def test_killed_at_a_boundary(tmp_path: Path, failpoint: str, outcome: str) -> N
         assert len(provider.calls) == (0 if outcome == "escalated" else 1)
         assert provider.twice() == []
         assert daemon.get("audit/verify")["changed"] == []
+
+
+def test_a_quarantined_target_is_free_again_once_a_person_says_so(tmp_path: Path) -> None:
+    rest = "limits: {cooldown: 0s}\n"
+    with Provider() as provider, installation(tmp_path, provider, rest) as daemon:
+        daemon.start("apply.before@recorder.grow")
+        assert daemon.post(firing(queue="jobs")) == 200
+        assert daemon.dead()
+        daemon.start()
+        daemon.until(lambda: [run["outcome"] for run in daemon.runs()] == ["escalated"], "it is escalated")
+        daemon.post(firing(queue="jobs", pod="another"))
+        daemon.until(lambda: len(daemon.runs()) == 2 and daemon.runs()[1]["outcome"] is not None, "refused")
+        assert (daemon.runs()[1]["outcome"], daemon.runs()[1]["reason"]) == ("refused", "quarantined")
+        unknown = daemon.http.post("/api/v1/targets/clear", json={"target": "recorder:other", "reason": "x"})
+        assert unknown.status_code == 404
+        assert "recorder/jobs" in unknown.json()["detail"]
+        cleared = daemon.http.post(
+            "/api/v1/targets/clear", json={"target": "recorder:jobs", "reason": "looked: still 1"}
+        )
+        assert cleared.status_code == 200
+        daemon.post(firing(queue="jobs", pod="a third"))
+        daemon.until(lambda: daemon.runs()[-1]["outcome"] == "succeeded", "the third acts")
+        assert len(provider.calls) == 1
+        (event,) = daemon.get("audit", kind="target.cleared")["items"]
+        assert (event["target"], event["data"]["reason"]) == ("recorder:jobs", "looked: still 1")
 
 
 def test_killed_again_and_again_with_a_backlog(tmp_path: Path) -> None:
