@@ -19,6 +19,7 @@ from remediator.settings.values import Address
 _QUERY = re.compile(r"(/[^\s?\"']*)\?[^\s\"'#]+")
 _AUTHORIZATION = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{4,}")
 _SENSITIVE = re.compile(r"(?i)(password|passwd|secret|token|authorization|api_?key)$")
+_CLIENTS = ("httpx2", "httpcore2", "urllib3", "botocore", "boto3", "kubernetes", "google", "grpc")
 HIDDEN = "***"
 
 
@@ -65,6 +66,10 @@ def configure(level: str = "info", format: str = "json", stream: TextIO | None =
         logger.setLevel(level.upper())
         # The access log would show query strings, and says nothing that the metrics do not.
         logger.propagate = name != "uvicorn.access"
+    for name in _CLIENTS:
+        # Each writes a line for every request, at level debug with headers and bodies: what was asked of
+        # the outside is in the audit log, and what stands in a body is nobody's business here.
+        logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

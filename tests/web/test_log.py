@@ -51,6 +51,15 @@ def test_levels_hold_for_both() -> None:
     assert logged("said.info('a'); logging.getLogger('x').info('b')", level="warning") == []
 
 
+@pytest.mark.parametrize("level", ["info", "debug"])
+@pytest.mark.parametrize("library", ["httpx2", "botocore.endpoint", "urllib3.connectionpool", "kubernetes"])
+def test_client_libraries_do_not_log_each_request(level: str, library: str) -> None:
+    lines = (
+        f"logging.getLogger({library!r}).info('HTTP Request'); logging.getLogger({library!r}).warning('w')"
+    )
+    assert [line["event"] for line in logged(lines, level=level)] == ["w"]
+
+
 def test_a_traceback_is_one_field() -> None:
     (line,) = logged("""
 try:
