@@ -118,24 +118,24 @@ class Policies:
                 await self._store.record((event,))
             self._seen = files
             raise
+        if proposed.hash != self.hash:
+            event = AuditEvent(
+                kind="policy.loaded",
+                observed=proposed.hash,
+                data={
+                    "policies": len(proposed.policies),
+                    "before": self.hash,
+                    "git": proposed.git,
+                    "warnings": list(proposed.warnings),
+                },
+            )
+            revision = Revision(hash=proposed.hash, files=dict(proposed.files), git=proposed.git)
+            await self._store.propose(revision, (event,))
+            self._use(proposed)
+        # Only now: what the store could not take is proposed again at the next look.
         self._seen = files
         self.fault = ""
         metrics.POLICIES_REJECTED.set(0)
-        if proposed.hash == self.hash:
-            return
-        event = AuditEvent(
-            kind="policy.loaded",
-            observed=proposed.hash,
-            data={
-                "policies": len(proposed.policies),
-                "before": self.hash,
-                "git": proposed.git,
-                "warnings": list(proposed.warnings),
-            },
-        )
-        revision = Revision(hash=proposed.hash, files=dict(proposed.files), git=proposed.git)
-        await self._store.propose(revision, (event,))
-        self._use(proposed)
 
     def _use(self, policies: PolicySet) -> None:
         if self.current is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx2
+import yaml
 
 from tests.cli.program import Answer, Program
 from tests.crash.installation import Installation
@@ -69,6 +70,12 @@ class House(Installation):
 
     def __enter__(self) -> Self:
         return self
+
+    def configure(self, section: str, **values: Any) -> None:
+        """Change settings, before the start."""
+        settings = yaml.safe_load(self.config.read_text())
+        settings.setdefault(section, {}).update(values)
+        self.config.write_text(yaml.safe_dump(settings))
 
     def alertmanager(self, *alerts: dict[str, Any]) -> httpx2.Response:
         """Deliver as Alertmanager does: the recorded notification, with these alerts in it."""
