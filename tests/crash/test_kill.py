@@ -42,10 +42,10 @@ BOUNDARIES = {
 }
 
 
-def installation(home: Path, provider: Provider, more: str = "") -> Installation:
+def installation(home: Path, provider: Provider, more: str = "", policy: str = POLICY) -> Installation:
     return Installation(
         home,
-        {"grow.yaml": POLICY.format(url=provider.url) + more, "escalation.yaml": ESCALATION},
+        {"grow.yaml": policy.format(url=provider.url) + more, "escalation.yaml": ESCALATION},
         connections={"recorder": {"kind": "http", "url": provider.url}},
         plugins=["tests.crash.plugin"],
     )
@@ -72,6 +72,61 @@ def test_killed_at_a_boundary(tmp_path: Path, failpoint: str, outcome: str) -> N
         assert len(provider.calls) == (0 if outcome == "escalated" else 1)
         assert provider.twice() == []
         assert daemon.get("audit/verify")["changed"] == []
+
+
+NEVER_HEALS = (
+    POLICY.replace('is: "== 1"', 'is: "== 0"').replace("within: 20s", "within: 1s") + "on_failure: revert\n"
+)
+GOING_BACK = {
+    # fail-point while going back: what must become of the run, and of the size that was 1
+    "move.before_commit@REVERTING": ("reverted", 1),
+    "move.after_commit@REVERTING": ("reverted", 1),
+    "admit.before_commit@revert": ("reverted", 1),
+    "admit.after_commit@revert": ("escalated", 3),
+    "apply.before@recorder.grow:2": ("escalated", 3),
+    "apply.after@recorder.grow:2": ("reverted", 1),
+    "move.before_commit@reverted": ("reverted", 1),
+    "move.after_commit@reverted": ("reverted", 1),
+}
+LEASED = POLICY.replace(', url: "{url}"}}', ', url: "{url}"}}\n    expires: 3s')
+RETURNING = {
+    "admit.before_commit@return": ("reverted", 1),
+    "admit.after_commit@return": ("escalated", 3),
+    "apply.after@recorder.grow:2": ("reverted", 1),
+}
+
+
+@pytest.mark.parametrize(("failpoint", "ending"), GOING_BACK.items())
+def test_killed_while_going_back(tmp_path: Path, failpoint: str, ending: tuple[str, int]) -> None:
+    outcome, size = ending
+    with Provider() as provider, installation(tmp_path, provider, policy=NEVER_HEALS) as daemon:
+        daemon.start(failpoint)
+        assert daemon.post(firing(queue="jobs")) == 200
+        assert daemon.dead(15), f"it never reached {failpoint}\n{daemon.process.tail()}"  # type: ignore[union-attr]
+        daemon.start()
+        daemon.until(
+            lambda: [run["outcome"] for run in daemon.runs()] == [outcome], f"{failpoint} → {outcome}"
+        )
+        assert provider.sizes["jobs"] == size
+        assert provider.twice() == []
+
+
+@pytest.mark.parametrize(("failpoint", "ending"), RETURNING.items())
+def test_killed_while_a_lease_goes_back(tmp_path: Path, failpoint: str, ending: tuple[str, int]) -> None:
+    outcome, size = ending
+    with Provider() as provider, installation(tmp_path, provider, policy=LEASED) as daemon:
+        daemon.start(failpoint)
+        assert daemon.post(firing(queue="jobs")) == 200
+        daemon.until(lambda: daemon.runs()[0]["outcome"] == "succeeded", "it succeeds")
+        daemon.post(firing(queue="jobs", status="resolved"))
+        assert daemon.dead(15), f"it never reached {failpoint}\n{daemon.process.tail()}"  # type: ignore[union-attr]
+        daemon.start()
+        daemon.until(
+            lambda: [run["outcome"] for run in daemon.runs()] == ["succeeded", outcome],
+            f"{failpoint} → {outcome}",
+        )
+        assert provider.sizes["jobs"] == size
+        assert provider.twice() == []
 
 
 def test_a_quarantined_target_is_free_again_once_a_person_says_so(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import httpx2
+import msgspec
 from pydantic import Field
 
 from remediator.clients.http import HttpClient
@@ -21,8 +22,8 @@ from remediator.contracts import (
     Selector,
     Settled,
 )
-from remediator.errors import Ambiguous, Temporary
-from remediator.model import Blast, Landed, Millis, Plan, Risk, Target
+from remediator.errors import Ambiguous, Refused, Temporary
+from remediator.model import Blast, Landed, Millis, Plan, Reason, Risk, Target
 
 
 class GrowParams(Params):
@@ -40,7 +41,6 @@ class Grow(Action[GrowParams]):
     summary = "Grow something at the recording provider"
     params = GrowParams
     risk = Risk.REVERSIBLE
-    irreversible = "this is a test"
     idempotency = Idempotency("probe")
     landing_time = Millis(300)
     blast_unit = "units"
@@ -89,6 +89,14 @@ class Grow(Action[GrowParams]):
 
     def landed(self, observed: Observed, plan: Plan) -> Landed:
         size = observed.fields["size"]
-        if size >= plan.after["size"]:
+        if size == plan.after["size"]:
             return Landed.APPLIED
-        return Landed.NOT_APPLIED
+        return Landed.NOT_APPLIED if size == plan.before["size"] else Landed.UNCLEAR
+
+    def undo(self, observed: Observed, plan: Plan) -> Plan | Nothing:
+        size = observed.fields["size"]
+        if size == plan.before["size"]:
+            return Nothing(why="already back")
+        if size != plan.after["size"]:
+            raise Refused(Reason.CHANGED_BY_PERSON, f"size is {size}", str(size), str(plan.after["size"]))
+        return msgspec.structs.replace(plan, before=plan.after, after=plan.before)
