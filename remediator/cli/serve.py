@@ -73,6 +73,7 @@ async def _serve(settings: Settings) -> int:
                 log.error("store.broken", why=broken.result(), do="the process ends; start it anew")
             broken.cancel()
             waiting.cancel()
+            daemon.rest()  # at once: an open request may keep the server for seconds
             web.should_exit = True
             await serving
         finally:

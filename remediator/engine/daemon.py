@@ -86,9 +86,14 @@ class Daemon:
         ]
         self._started = True
 
+    def rest(self) -> None:
+        """Begin nothing new; alerts are still taken, and what is under way goes on."""
+        self._started = False
+        self.worker.rest()
+
     async def stop(self) -> None:
         """Finish what is under way or hand it over, seal, and close."""
-        self._started = False
+        self.rest()
         await self.worker.stop(self.settings.engine.shutdown_grace / 1000)
         for task in self._tasks:
             task.cancel()

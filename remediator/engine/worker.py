@@ -71,13 +71,17 @@ class Worker:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause)
 
+    def rest(self) -> None:
+        """Claim no more; what is under way goes on."""
+        self._stopping = True
+        self.wake()
+
     async def stop(self, patience: float) -> None:
         """Claim no more; let what is under way finish for `patience` seconds, then let go of it.
 
         What is let go of is a row like any other: the next process takes it from there.
         """
-        self._stopping = True
-        self.wake()
+        self.rest()
         if self._busy:
             _, left = await asyncio.wait(self._busy, timeout=patience)
             for task in left:
@@ -93,6 +97,9 @@ class Worker:
         if self._policies.current is None:
             return 0  # a process that cannot load the active policies claims nothing
         runs = await self._store.claim(self._name, room)
+        if self._stopping:  # since the claim was asked for: nothing may begin that nobody waits for
+            await self._store.release(runs)
+            return 0
         for run in runs:
             task = asyncio.create_task(self.advance(run), name=f"run-{run.id}")
             self._busy.add(task)
