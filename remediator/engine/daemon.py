@@ -16,7 +16,7 @@ from remediator.engine.openings import opening
 from remediator.engine.policies import Policies
 from remediator.engine.upkeep import ClockWatch, Gauges, Reloading, Retention, Sealer, every
 from remediator.engine.worker import Worker
-from remediator.errors import NotFound
+from remediator.errors import NotFound, StoreError
 from remediator.model import (
     Alert,
     AlertId,
@@ -98,9 +98,13 @@ class Daemon:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.store.seal()
-        await self.store.close()
-        self.close()
+        try:
+            await self.store.seal()
+        except StoreError as error:  # what is not sealed now is sealed by the next process
+            log.warning("audit.not_sealed", error=str(error))
+        finally:
+            await self.store.close()
+            self.close()
 
     async def broken(self) -> str:
         """Return, with the reason, when this process can no longer do its work and must start anew."""

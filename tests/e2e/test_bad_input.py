@@ -411,6 +411,12 @@ def test_a_store_directory_that_cannot_be_written_is_named(tmp_path: Path, tmpfs
         assert "Traceback" not in said.err
 
 
+def fill(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+
+
 def test_a_full_disk_is_503_and_nothing_acts_until_there_is_space(tmp_path: Path, tmpfs: Any) -> None:
     small = tmpfs("small", "size=2m")
     with ExitStack() as running:
@@ -425,9 +431,7 @@ def test_a_full_disk_is_503_and_nothing_acts_until_there_is_space(tmp_path: Path
         fired = time.monotonic()
 
         ballast = small / "ballast"
-        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(b"\0" * 4096)
+        fill(ballast)
         taken = []
         for number in range(200):
             name = f"a{number}"
@@ -465,5 +469,13 @@ def test_a_full_disk_is_503_and_nothing_acts_until_there_is_space(tmp_path: Path
         assert house.ended()["outcome"] == "succeeded"
         stored = house.get("alerts", filter='alertname="Other"', limit=500)["items"]
         assert sorted(one["labels"]["name"] for one in stored) == sorted(taken)
+
+        fill(ballast)
+        house.alertmanager(recorded_alert(alertname="Other", name="x" * 4_000))  # whatever comes of it
+        assert house.stop() == 0
+        assert house.log()[-1]["event"] == "stopped"
+        ballast.unlink()
+        house.start()
+        house.until(lambda: house.get("audit/verify")["unsealed"] == 0, "all is sealed", 5)
         assert house.stop() == 0
         assert house.remediator("audit", "verify").code == 0
