@@ -160,3 +160,18 @@ async def test_what_is_queued_when_the_store_closes_is_written(file_world: World
     await holding
     await file_world.reopen()
     assert len(await file_world.store.find_episodes()) == 2
+
+
+async def test_a_seal_whose_caller_was_cancelled_is_no_hindrance_to_the_next(tmp_path: Path) -> None:
+    """At shutdown the sealer is cancelled, and what is left is sealed once more."""
+    store = open_store(f"sqlite:///{tmp_path}/seal.db", DrivenClock(START), receivers={"lines": Lines()})
+    await store.open()
+    for attempt in range(60):
+        await store.record((AuditEvent(kind="test.happened"),))
+        cancelled = asyncio.create_task(store.seal())
+        await asyncio.sleep(attempt * 0.00005)
+        cancelled.cancel()
+        await store.seal()
+    report = await store.verify()
+    assert (report.whole, report.sealed, report.unsealed) == (True, 60, 0)
+    await store.close()
