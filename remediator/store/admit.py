@@ -10,7 +10,7 @@ from remediator.errors import LeaseLost
 from remediator.model import Control, ControlKind, Instant, IntentKind, Reason, Run, span
 from remediator.store import brakes, moves, policies
 from remediator.store.rows import INTENT, encode
-from remediator.store.tx import Tx, insert
+from remediator.store.tx import BRAKES, Tx, insert
 
 _EPOCH = """
 UPDATE run SET lease_until = :lease_until WHERE id = :id AND epoch = :epoch AND outcome IS NULL
@@ -68,6 +68,7 @@ def admit(tx: Tx, run: Run, admission: Admission, lease: Instant) -> Run | Held:
     """
     if not tx.run(_EPOCH, {"lease_until": lease, "id": run.id, "epoch": run.epoch}):
         raise LeaseLost(f"run {run.id}: epoch {run.epoch} is no longer its own; drop it")
+    tx.lock(BRAKES)
     held = _brakes(tx, run, admission) or _counters(tx, run, admission) or _lock(tx, run, admission)
     if held is not None:
         return held

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from remediator.model import AuditEvent, Control, ControlKind, Instant, RunId
 from remediator.store import trail
 from remediator.store.rows import CONTROL, control, encode
-from remediator.store.tx import Tx, insert
+from remediator.store.tx import BRAKES, Tx, insert
 
 _SET = (
     insert("control", CONTROL)
@@ -47,6 +47,7 @@ def locks(tx: Tx) -> Mapping[str, RunId]:
 
 def put(tx: Tx, brake: Control) -> None:
     """Set a brake, or replace the one of the same kind and scope."""
+    tx.lock(BRAKES)
     tx.run(
         _SET,
         {
@@ -67,6 +68,7 @@ def clear(tx: Tx, kind: ControlKind, scope: str, event: AuditEvent) -> bool:
     Returns:
         Whether it was on. If not, nothing is recorded.
     """
+    tx.lock(BRAKES)
     found = tx.change(_CLEAR, {"kind": kind.value, "scope": scope})
     until: Instant | None = found[0][0] if found else None
     was_on = bool(found) and (until is None or until > tx.now)

@@ -22,7 +22,7 @@ from remediator.model import (
 from remediator.store import trail
 from remediator.store.opening import INSERT_RUN, attach
 from remediator.store.rows import EFFECT, effect, encode, new_run
-from remediator.store.tx import Tx, insert
+from remediator.store.tx import RETURNS, Tx, insert
 
 _INSERT = insert("effect", EFFECT)
 _PRIOR = """
@@ -89,6 +89,9 @@ def extend(tx: Tx, id: int, until: Instant) -> None:
 
 def open_returns(tx: Tx) -> None:
     """Open a run of origin LEASE for every lease that has run out and has none."""
+    if not tx.all(_EXPIRED, {"now": tx.now}):
+        return
+    tx.lock(RETURNS)  # another replica may have done it meanwhile: look again
     for row in tx.all(_EXPIRED, {"now": tx.now}):
         id, policy, name, key, field, expires_at, lender, revision, alert, mode = row
         run = RunId(tx.id("run"))

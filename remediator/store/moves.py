@@ -40,6 +40,7 @@ WHERE run = :run AND number = :number
 """
 _FREE = f"DELETE FROM target_lock WHERE run = :run AND {brakes.NOT_QUARANTINED}"  # noqa: S608
 _ONE = f"SELECT {RUN} FROM run WHERE id = :id"  # noqa: S608
+_HOLD_STILL = "UPDATE run SET woken = woken WHERE id = :id"
 _INTENTS = f"SELECT {rows.INTENT} FROM intent WHERE run = :run ORDER BY number"  # noqa: S608
 _ACTED = "SELECT 1 FROM intent WHERE run = :run AND outcome <> 'not_applied' LIMIT 1"
 
@@ -98,6 +99,7 @@ def cancel(tx: Tx, id: RunId, event: AuditEvent) -> Run:
         NotFound: no such run.
         Conflict: it has ended, or acts already.
     """
+    tx.run(_HOLD_STILL, {"id": id})  # ADMIT must not come between the look and the change
     run = one(tx, id)
     if run.outcome is not None:
         raise Conflict(f"run {id} has ended: {run.outcome}")

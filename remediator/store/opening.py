@@ -6,7 +6,7 @@ from remediator.contracts import Opening
 from remediator.model import Alert, AlertId, AuditEvent, Outcome, Reason, RunId
 from remediator.store import trail
 from remediator.store.rows import RUN, new_run
-from remediator.store.tx import Tx, insert
+from remediator.store.tx import OPENINGS, Tx, insert
 
 INSERT_RUN = insert("run", RUN)
 _ATTACH = insert("run_alert", "run, alert, attached_at")
@@ -16,7 +16,7 @@ SELECT id FROM run WHERE policy = :policy AND target = :target AND outcome IS NU
 _OPEN_RUNS = """
 SELECT COUNT(*) FROM (
   SELECT 1 FROM run WHERE policy = :policy AND outcome IS NULL AND origin <> 'lease' LIMIT :most
-) AS some
+) AS counted
 """
 
 
@@ -26,6 +26,7 @@ def open_run(tx: Tx, id: AlertId, alert: Alert, opening: Opening) -> RunId:
     One open run for each (policy, target): a further episode of that target attaches to it.
     Beyond `open_runs` the run is stored refused, so that it can be counted and asked about.
     """
+    tx.lock(OPENINGS)
     if opening.target is not None:
         found = tx.one(_SAME_TARGET, {"policy": opening.policy, "target": opening.target})
         if found is not None:

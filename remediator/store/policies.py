@@ -6,7 +6,7 @@ from remediator.contracts import Revision
 from remediator.errors import NotFound
 from remediator.model import Instant
 from remediator.store.rows import decode, encode
-from remediator.store.tx import Tx, insert
+from remediator.store.tx import BRAKES, Tx, insert
 
 _PUT = (
     insert("policy_revision", "hash, files, git, loaded_at")
@@ -19,6 +19,7 @@ _ONE = "SELECT hash, files, git, loaded_at FROM policy_revision WHERE hash = :ha
 
 def propose(tx: Tx, revision: Revision) -> None:
     """Store a set and make it the active one."""
+    tx.lock(BRAKES)
     tx.run(
         _PUT,
         {

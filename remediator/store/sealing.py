@@ -14,10 +14,11 @@ from remediator.store.tx import Row, Tx, insert
 SOURCES = ("audit_event", "alert_event")
 SEAL = "id, first, count, at, algorithm, upto, items, previous, hash"
 DELIVERY = "id, at, sender, kind, revision, truncated, test, changes, body"
+EVERY = (1 << 63) - 1
 _INSERT = insert("audit_seal", SEAL)
 _HEAD = f"SELECT {SEAL} FROM audit_seal ORDER BY id DESC LIMIT 1"  # noqa: S608
 _UNSEALED = {
-    source: f"SELECT id FROM {source} WHERE id > :upto ORDER BY id LIMIT :limit"  # noqa: S608
+    source: f"SELECT id FROM {source} WHERE id > :upto AND id <= :settled ORDER BY id LIMIT :limit"  # noqa: S608
     for source in SOURCES
 }
 _EVENT = "SELECT body FROM audit_event WHERE id = :id"
@@ -65,8 +66,11 @@ def raw(value: object) -> bytes:
     return bytes(value) if isinstance(value, (bytes, memoryview)) else str(value).encode(errors="replace")
 
 
-def prepare(tx: Tx, key: bytes | None, limit: int) -> Sealed | None:
+def prepare(tx: Tx, key: bytes | None, limit: int, settled: int = EVERY) -> Sealed | None:
     """The next seal, over at most `limit` records; None if there is nothing to seal.
+
+    Args:
+        settled: no record with an id up to this one is still to be committed; later ones wait.
 
     The first seal with a key may be empty: it vouches for a chain that had none.
     """
@@ -75,7 +79,7 @@ def prepare(tx: Tx, key: bytes | None, limit: int) -> Sealed | None:
     records = sorted(
         (row[0], source)
         for source in SOURCES
-        for row in tx.all(_UNSEALED[source], {"upto": done, "limit": limit})
+        for row in tx.all(_UNSEALED[source], {"upto": done, "settled": settled, "limit": limit})
     )[:limit]
     algorithm = seal.algorithm(key)
     if not records and (last is None or last[4] == algorithm or key is None):

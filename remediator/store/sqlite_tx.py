@@ -64,6 +64,9 @@ class SqliteTx:
         self._next[counter] = first + count
         return first
 
+    def lock(self, name: str) -> None:
+        """One writer only: there is nobody to keep out."""
+
     def begin(self) -> None:
         """Begin the transaction, unless one is under way."""
         if not self.connection.in_transaction:

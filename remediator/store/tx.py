@@ -10,6 +10,16 @@ from remediator.model import Instant
 Row = tuple[Any, ...]
 Values = Mapping[str, object]
 NONE: Values = {}
+OPENINGS = "openings"
+"""Opening runs: the count of open runs is what it says, and a target has one run."""
+RETURNS = "returns"
+"""Turning leases that ran out into runs."""
+BRAKES = "brakes"
+"""ADMIT, and whatever it must not miss: a brake, another policy set. It is the global counter too:
+every budget is counted and every target's lock is taken under it."""
+UPKEEP = "upkeep"
+"""Deleting what is old."""
+LOCKS = (OPENINGS, RETURNS, BRAKES, UPKEEP)
 
 
 class Tx(Protocol):
@@ -33,6 +43,13 @@ class Tx(Protocol):
     def all(self, sql: str, values: Values = NONE) -> list[Row]: ...
 
     def one(self, sql: str, values: Values = NONE) -> Row | None: ...
+
+    def lock(self, name: str) -> None:
+        """Until this transaction ends, no other that names the same lock goes on beside it. What is
+        read after this is what the others have committed. Nothing to do where only one writes.
+
+        Locks are taken in the order of `LOCKS`, after any rows of `run`.
+        """
 
     def id(self, counter: str, count: int = 1) -> int:
         """The first of `count` new consecutive ids."""
