@@ -1,4 +1,4 @@
-"""The alerts and the dashboard that watch the daemon speak of metrics that it has, and fire when they should."""
+"""What watches the daemon speaks of metrics that it has, and fires when it should."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def selectors(expression: str) -> list[tuple[str, dict[str, str]]]:
     """Metric names of an expression with their matchers."""
     found = []
     for name, _, inside in re.findall(r"\b(up|ALERTS|remediator_\w+)\b(\{([^}]*)\})?", expression):
-        found.append(
-            (name, {label: value for label, value in re.findall(r'(\w+)(?:=~|!=|=)"([^"]*)"', inside)})
-        )
+        found.append((name, dict(re.findall(r'(\w+)(?:=~|!=|=)"([^"]*)"', inside))))
     return found
 
 
@@ -146,10 +144,9 @@ def test_prometheus_finds_the_service_that_the_monitor_selects() -> None:
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
     assert monitor["namespaceSelector"]["matchNames"] == [service["metadata"]["namespace"]]
-    selected = [
-        one for one in render(values("sqlite"))
-        if one["kind"] == "Service" and monitor["selector"]["matchLabels"].items() <= one["metadata"]["labels"].items()
-    ]  # fmt: skip
+    wanted = monitor["selector"]["matchLabels"].items()
+    services = [one for one in render(values("sqlite")) if one["kind"] == "Service"]
+    selected = [one for one in services if wanted <= one["metadata"]["labels"].items()]
     assert len(selected) == 1, "the headless service would be scraped a second time"
 
 
