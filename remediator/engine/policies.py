@@ -75,12 +75,20 @@ class Policies:
         and the metrics show it.
         """
         before = self.hash
+        fault = ""
         try:
             await self._follow()
-            if self._directory is not None:
-                await self._propose(await asyncio.to_thread(read_dir, self._directory))
         except ConfigurationError as error:
-            self._failed(str(error))
+            fault = str(error)  # no obstacle to the directory's, which may be made for these settings
+        try:
+            if self._directory is not None and await self._propose(
+                await asyncio.to_thread(read_dir, self._directory)
+            ):
+                fault = ""
+        except ConfigurationError as error:
+            fault = str(error)
+        if fault:
+            self._failed(fault)
         return self.hash != before
 
     async def revision(self, hash: str) -> PolicySet:
@@ -107,9 +115,10 @@ class Policies:
             return
         self._use(await self.revision(active))
 
-    async def _propose(self, files: dict[str, str]) -> None:
+    async def _propose(self, files: dict[str, str]) -> bool:
+        """Make these files the active set; False if they are what was looked at last."""
         if files == self._seen:
-            return  # only a change of the directory is a proposal
+            return False  # only a change of the directory is a proposal
         try:
             proposed = await asyncio.to_thread(self._compile, files)
         except ConfigurationError as error:
@@ -136,6 +145,7 @@ class Policies:
         self._seen = files
         self.fault = ""
         metrics.POLICIES_REJECTED.set(0)
+        return True
 
     def _use(self, policies: PolicySet) -> None:
         if self.current is not None:
