@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remediator.engine.case import Case
 from remediator.engine.step import End
-from remediator.model import Message, Mode, Origin, Outcome, flat
+from remediator.model import Message, Mode, Origin, Outcome, Reason, flat
 
 CALLING = frozenset({Outcome.REFUSED, Outcome.NOTHING_TO_DO, Outcome.REVERTED, Outcome.ESCALATED})
 
@@ -40,7 +40,13 @@ def _body(case: Case, end: End, target: str) -> str:
     done = [case.intent(number).plan for number in case.progress.applied]
     for plan in done:
         lines.append(f"Done: {plan.action} on {plan.target.name}: {flat(plan.before)} → {flat(plan.after)}")
-    if not done:
+    if case.pending is not None and end.reason is Reason.ACTION_UNKNOWN:
+        plan = case.pending.plan
+        lines.append(
+            f"Not known whether it was done: {plan.action} on {plan.target.name}: "
+            f"{flat(plan.before)} → {flat(plan.after)}"
+        )
+    elif not done:
         lines.append("Done: nothing was changed")
     if end.note:
         lines.append(f"Note: {end.note}")

@@ -10,7 +10,7 @@ from remediator.engine.case import Case
 from remediator.engine.execute import pure
 from remediator.engine.step import Admit, End, Extra, Step, Wait
 from remediator.errors import ActionError, Refused
-from remediator.model import HOUR, Effect, Instant, IntentKind, Millis, Outcome, Plan, Reason, span
+from remediator.model import HOUR, Effect, Instant, IntentKind, Millis, Origin, Outcome, Plan, Reason, span
 
 
 async def returning(case: Case) -> Step:
@@ -18,16 +18,18 @@ async def returning(case: Case) -> Step:
     effect = await _effect(case)
     if effect.returned_at is not None:
         return End(Outcome.NOTHING_TO_DO, Reason.LEASE_EXPIRED, "the lease is closed", "an open lease")
-    if any(episode.firing for episode in case.episodes):
+    lender = await case.tools.store.run(effect.run)
+    # What a person started by hand has no sender that could ever say that it is over.
+    if lender.origin is not Origin.HAND and any(episode.firing for episode in case.episodes):
         return still_firing(case, effect)
     action = case.action(effect.plan.action)
-    params = action.params.model_validate(effect.plan.params)
     borrowed = msgspec.structs.replace(
         effect.plan,
         before={**effect.plan.before, effect.field: effect.prior},
         after={**effect.plan.after, effect.field: effect.current},
     )
     try:
+        params = pure(action.name, lambda: action.params.model_validate(effect.plan.params))
         observed = await case.tools.execute.observe(action, params, case.now, case.episode)
         plan: Plan | Nothing = pure(action.name, lambda: action.undo(observed, borrowed))
     except Refused as error:
@@ -85,7 +87,8 @@ def extension(case: Case, effect: Effect) -> Millis:
 
 def returned(case: Case) -> End:
     """The prior value is back."""
-    done = Extra(effect_done=(case.progress.effect, "returned")) if case.progress.effect else Extra()
+    number = case.progress.effect
+    done = Extra(effect_done=(number, "returned")) if number is not None else Extra()
     return End(
         Outcome.REVERTED,
         Reason.LEASE_EXPIRED,

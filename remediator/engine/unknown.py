@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from remediator.contracts import Action
 from remediator.engine.acting import applied
 from remediator.engine.case import Case
 from remediator.engine.execute import pure
+from remediator.engine.guards import not_paused, not_quarantined
 from remediator.engine.step import End, Extra, Go, Later, Reissue, Step, Wait
 from remediator.errors import ActionError, Refused
 from remediator.model import Control, ControlKind, Intent, IntentOutcome, Landed, Outcome, Reason, State
@@ -15,26 +17,29 @@ from remediator.model import Control, ControlKind, Intent, IntentOutcome, Landed
 
 async def unknown(case: Case) -> Step:
     """Applied: carry on. Provably not, and the provider deduplicates: call again with the same
-    token. Anything else: quarantine the target and call a person."""
+    token, unless a pause holds it. Anything else: quarantine the target and call a person."""
     intent = case.pending
     if intent is None:
         return Go(State.GUARD, case.progress)
     action = case.action(intent.plan.action)
-    params = action.params.model_validate(intent.plan.params)
     try:
+        params = pure(action.name, lambda: action.params.model_validate(intent.plan.params))
         observed = await case.tools.execute.observe(action, params, case.now, case.episode)
         landed = pure(action.name, lambda: action.landed(observed, intent.plan))
     except Refused as error:
         return quarantine(case, intent, str(error))
     except ActionError as error:
-        if given_up(case):
-            return quarantine(case, intent, f"it could not be observed: {error}")
         return Wait(Reason.ACTION_UNKNOWN, f"not observed: {error}", "an observation that decides")
     if landed is Landed.APPLIED:
         event = case.event("action.reconciled", observed="it was applied", number=intent.number)
         step = applied(case, intent, {"reconciled": True}, case.now)
         return Later(step.state, step.next_at, step.progress, (event, *step.events), extra=step.extra)
     if landed is Landed.NOT_APPLIED and may_reissue(action, intent, case):
+        controls = tuple(await case.tools.store.controls())  # the look may have taken a while
+        case = replace(case, controls=controls)
+        braked = await not_quarantined(case) or await not_paused(case)
+        if braked is not None:
+            return braked if isinstance(braked, Wait) else quarantine(case, intent, "it was not applied")
         event = case.event(
             "action.reconciled",
             observed="it was not applied; the provider deduplicates: issued again with its token",
@@ -47,16 +52,14 @@ async def unknown(case: Case) -> Step:
 
 
 def may_reissue(action: Action[Any], intent: Intent, case: Case) -> bool:
-    """Only where a second call cannot act twice: a token still valid, or a conditional call."""
+    """Only where a second call cannot act twice: a token still valid, or a conditional call. And not
+    for ever: a call whose answer is lost each time, or that is older than any wait may be, is a
+    person's."""
     idempotency = action.idempotency
-    if not idempotency.reissuable:
+    age = case.now - intent.created_at
+    if not idempotency.reissuable or age >= case.policy.give_up + action.landing_time:
         return False
-    return idempotency.kind == "conditional" or case.now - intent.created_at < idempotency.valid
-
-
-def given_up(case: Case) -> bool:
-    since = case.progress.waiting_since
-    return since is not None and case.now - since >= case.policy.give_up
+    return idempotency.kind == "conditional" or age < idempotency.valid
 
 
 def quarantine(case: Case, intent: Intent, seen: str) -> End:
