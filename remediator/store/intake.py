@@ -29,6 +29,7 @@ _EXISTS = """
 SELECT 1 FROM alert WHERE starts_at = :starts_at AND fingerprint = :fingerprint AND sender = :sender
 """
 ACCEPTED, UPDATED, RESOLVED, CLOSED, TEST = "accepted", "updated", "resolved", "closed", "test"
+_FIRING = Status.FIRING
 _ENDS = {Status.RESOLVED: RESOLVED, Status.CLOSED: CLOSED}
 _TEXT = {status: status.value for status in Status}
 _SIGNED = (1 << 63) - 1
@@ -99,9 +100,15 @@ class Intake:
         repeated = resolved = updated = 0
         # n changes own n ids; the event's is the first of them.
         event = tx.id("audit", max(1, len(parsed.alerts)))
-        for position, (alert, digest) in enumerate(parsed.alerts if not parsed.test else ()):
-            known = own.get(alert.fingerprint)
-            kind = self._kind(tx, delivery.sender, alert, digest & _SIGNED, known, received)
+        sender, known_alerts = delivery.sender, self.known
+        for position, (alert, whole) in enumerate(parsed.alerts if not parsed.test else ()):
+            fingerprint, status, sent = alert.fingerprint, alert.status, alert.starts_at
+            digest = whole & _SIGNED
+            firing = status is _FIRING
+            known = own.get(fingerprint)
+            # What nearly every alert is: new, firing, and begun when its sender says.
+            plain = known is None and firing and known_alerts.forgotten_until < sent <= received and sent > 0
+            kind = ACCEPTED if plain else self._kind(tx, sender, alert, digest, known, received)
             if kind is None:
                 repeated += 1
                 if known is not None:
@@ -109,48 +116,39 @@ class Intake:
                 continue
             if kind is ACCEPTED or known is None:
                 id = AlertId(tx.id("alert"))
-                starts_at = self._start(tx, delivery.sender, alert, known, received)
-                ended = alert.status is not Status.FIRING
+                starts_at = sent if plain else self._start(tx, sender, alert, known, received)
                 fresh = Known(
-                    id,
-                    starts_at,
-                    alert.starts_at,
-                    alert.status,
-                    digest & _SIGNED,
-                    received if ended else None,
-                    event,
-                    received,
+                    id, starts_at, sent, status, digest, None if firing else received, event, received
                 )
-                self._add(delivery.sender, alert.fingerprint, fresh, received)
-                changes.append((id, position, _ENDS[alert.status] if ended else ACCEPTED, None))
-                if ended:
-                    resolved += 1
-                else:
+                self._add(sender, fingerprint, fresh, received)
+                changes.append((id, position, ACCEPTED if firing else _ENDS[status], None))
+                if firing:
                     accepted.append(id)
-                    if starts_at != alert.starts_at:
+                    if starts_at != sent:
                         alert = msgspec.structs.replace(alert, starts_at=Instant(starts_at))
                     for opening in match(alert, received):
                         runs.append(open_run(tx, id, alert, opening))
+                else:
+                    resolved += 1
             else:
-                ended = alert.status is not Status.FIRING
                 fresh = Known(
                     known.id,
                     known.starts_at,
-                    alert.starts_at,
-                    alert.status,
-                    digest & _SIGNED,
-                    received if ended else None,
+                    sent,
+                    status,
+                    digest,
+                    None if firing else received,
                     event,
                     received,
                 )
                 self._change(fresh)
                 changes.append((known.id, position, kind, known.event))
-                if ended:
+                if firing:
+                    updated += 1
+                else:
                     self._ended.append(known.id)
                     resolved += 1
-                else:
-                    updated += 1
-            self.known.put(own, delivery.sender, alert.fingerprint, fresh)
+            known_alerts.put(own, sender, fingerprint, fresh)
         if parsed.test:
             changes.append((None, 0, TEST, None))
         if changes:
@@ -162,7 +160,7 @@ class Intake:
             repeated=repeated,
             resolved=resolved,
             updated=updated,
-            runs=tuple(dict.fromkeys(runs)),
+            runs=tuple(dict.fromkeys(runs)) if runs else (),
             alerts=tuple(accepted),
         )
 
