@@ -14,7 +14,10 @@ from remediator.policy.template import render
 
 def openings(policies: PolicySet, catalogue: Catalogue, alert: Alert, now: Instant) -> Sequence[Opening]:
     """One opening for each policy that matches."""
-    return [opening(policies, catalogue, policy, alert, now) for policy in policies.match(alert)]
+    matched = policies.match(alert)
+    if not matched:  # nearly always
+        return ()
+    return [opening(policies, catalogue, policy, alert, now) for policy in matched]
 
 
 def opening(

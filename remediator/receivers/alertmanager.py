@@ -36,6 +36,8 @@ from remediator.settings import Sender
 VERSION = "4"
 _NUL = b"\\u0000"
 """How a NUL arrives: JSON allows it escaped only."""
+# Members of an enumeration cost twice a global to look up, and this is the hot path.
+_FIRING, _RESOLVED = Status.FIRING, Status.RESOLVED
 
 
 class _Alert(msgspec.Struct, gc=False):
@@ -132,11 +134,11 @@ def _envelope(body: bytes) -> _Body:
 class _Reader:
     """Makes our alert out of one of theirs, after one sender's settings."""
 
-    __slots__ = ("_annotation", "_label", "_sender", "_severities", "_unit")
+    __slots__ = ("_annotation", "_label", "_put_severity", "_sender", "_unit")
 
     def __init__(self, name: str, sender: Sender) -> None:
         self._sender = name
-        self._severities = Severities(sender)
+        self._put_severity = Severities(sender).put
         self._annotation = sender.value.annotation
         self._label = sender.value.label
         self._unit = sender.value.unit
@@ -147,18 +149,21 @@ class _Reader:
         labels = sent.labels
         annotations = sent.annotations or {}
         # An alert this short cannot hold a text that is too long.
-        if nul or len(memoryview(raw)) > MAX_LABEL or len(labels) + len(annotations) > MAX_LABELS:
+        if nul or len(raw) > MAX_LABEL or len(labels) + len(annotations) > MAX_LABELS:
             _bound(sent)
         fingerprint = sent.fingerprint
         if not 0 < len(fingerprint) <= MAX_FINGERPRINT:
             raise BadField(
                 "fingerprint", f"{len(fingerprint)} characters; 1 to {MAX_FINGERPRINT} are allowed"
             )
-        starts_at = _time("startsAt", sent.startsAt)
+        try:
+            starts_at = instant(sent.startsAt)
+        except ValueError as error:
+            raise BadField("startsAt", str(error)) from None
         if starts_at <= 0:
             raise BadField("startsAt", f"{sent.startsAt[:40]!r} is not set; a time after 1970 is allowed")
         firing = sent.status == "firing"
-        self._severities.put(labels)
+        self._put_severity(labels)
         if not labels.get("alertname"):
             labels["alertname"] = UNNAMED
         value: str | None = None
@@ -169,7 +174,7 @@ class _Reader:
         return Alert(
             self._sender,
             fingerprint,
-            Status.FIRING if firing else Status.RESOLVED,
+            _FIRING if firing else _RESOLVED,
             labels,
             annotations,
             starts_at if starts_at < now else now,
@@ -187,13 +192,9 @@ def _bound(sent: _Alert) -> None:
     bound_text("generatorURL", sent.generatorURL, MAX_URL)
 
 
-def _time(field: str, text: str) -> Instant:
-    try:
-        return instant(text)
-    except ValueError as error:
-        raise BadField(field, str(error)) from None
-
-
 def _ended(text: str, now: Instant) -> Instant | None:
-    ended = _time("endsAt", text) if text else Instant(0)
+    try:
+        ended = instant(text) if text else Instant(0)
+    except ValueError as error:
+        raise BadField("endsAt", str(error)) from None
     return min(ended, now) if ended > 0 else None

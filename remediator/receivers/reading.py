@@ -88,7 +88,9 @@ class Severities:
         if word is None:
             labels["severity"] = self._default
             return
-        level = self._words.get(word) or self._words.get(word.strip().lower(), self._default)
+        level = self._words.get(word)
+        if level is None:
+            level = self._words.get(word.strip().lower(), self._default)
         if level != word:
             labels["sender_severity"] = word
             labels["severity"] = level
