@@ -282,6 +282,8 @@ class Progress(Struct, frozen=True, kw_only=True):
     waiting_since: when the present wait began; `give_up` counts from it.
     rung, step: the remedy being worked on. number: the next intent's number.
     todo: intents still to be undone, last first. applied: intents whose call went through.
+    attempts: tries of the present wait. faults: how often the engine itself broke off in this run.
+    effect: the lease that this run returns.
     """
 
     waiting_since: Instant | None = None
@@ -297,7 +299,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     failure: Reason | None = None
     failure_note: str = ""
     attempts: int = 0
-    confirmed: bool = False
+    faults: int = 0
     effect: int | None = None
 
 

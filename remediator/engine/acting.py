@@ -12,7 +12,7 @@ from remediator.contracts import IntentUpdate, NewEffect
 from remediator.engine.case import Case
 from remediator.engine.ladder import rung_broken
 from remediator.engine.step import End, Extra, Fail, Go, Later, Step, Wait
-from remediator.errors import Ambiguous, Permanent, Refused, StoreError, Temporary
+from remediator.errors import Ambiguous, Permanent, Refused, StoreError, StoreUnavailable, Temporary
 from remediator.model import (
     AuditEvent,
     Instant,
@@ -37,7 +37,7 @@ async def act(case: Case, intent: Intent) -> Step:
             action, intent.plan, intent.token, case.now, case.episode, _Late(case, intent)
         )
     except Ambiguous as error:
-        now = await case.tools.store.now()
+        now = await _now(case)
         return unknown(case, intent, str(error), Instant(now + action.landing_time))
     except Temporary as error:
         return Wait(
@@ -52,8 +52,17 @@ async def act(case: Case, intent: Intent) -> Step:
         event = case.event("action.failed", reason, str(error), number=intent.number)
         return _failure(case, intent, reason, str(error), event)
     failpoint.hit("apply.after", action.name)
-    now = await case.tools.store.now()
-    return applied(case, intent, evidence, now)
+    return applied(case, intent, evidence, await _now(case))
+
+
+async def _now(case: Case) -> Instant:
+    """The store's time, waited for: what the call came to is not dropped because the store is away."""
+    while True:
+        try:
+            return await case.tools.store.now()
+        except StoreUnavailable as error:
+            log.warning("outcome.kept", run=case.run.id, error=str(error))
+            await asyncio.sleep(1)
 
 
 def _failure(case: Case, intent: Intent, reason: Reason, seen: str, event: AuditEvent) -> Step:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import secrets
 
+import structlog
+
 from remediator.contracts import Admission, Held, Limit, Move
 from remediator.engine.case import Case
 from remediator.engine.step import Admit, End, Extra, Wait
+from remediator.errors import LeaseLost, StoreUnavailable
 from remediator.model import (
     SECOND,
     AuditEvent,
@@ -22,6 +25,8 @@ from remediator.model import (
     flat,
     token,
 )
+
+log = structlog.get_logger()
 
 LEASE = Millis(30 * SECOND)
 _AT_ONCE = {Reason.QUARANTINED: Outcome.REFUSED, Reason.ALERT_RESOLVED: Outcome.CANCELLED}
@@ -101,10 +106,7 @@ def held(case: Case, answer: Held) -> Wait | End:
     outcome = _AT_ONCE.get(answer.reason)
     if outcome is not None:
         return End(outcome, answer.reason, answer.observed, answer.allowed)
-    until = answer.until
-    if answer.reason is Reason.POLICIES_CHANGED:
-        until = case.now  # look again at once, with the set that is active now
-    return Wait(answer.reason, answer.observed, answer.allowed, until=until)
+    return Wait(answer.reason, answer.observed, answer.allowed, until=answer.until)
 
 
 async def admit(
@@ -112,7 +114,27 @@ async def admit(
 ) -> tuple[Run, Intent] | Held:
     """Ask the store. On a Run, the intent is durable and this process alone may call."""
     wanted = intent(case, step)
-    answer = await case.tools.store.admit(case.run, admission(case, step, wanted, events, extra))
+    try:
+        answer = await case.tools.store.admit(case.run, admission(case, step, wanted, events, extra))
+    except StoreUnavailable as error:
+        log.warning("admit.unanswered", run=case.run.id, error=str(error))
+        return await _written(case, wanted, error), wanted
     if isinstance(answer, Held):
         return answer
     return answer, wanted
+
+
+async def _written(case: Case, wanted: Intent, error: StoreUnavailable) -> Run:
+    """The run, if its intent was written although the commit's own answer was lost.
+
+    Raises:
+        StoreUnavailable: it was not, or that cannot be said: this process does not call.
+        LeaseLost: another worker has the run by now.
+    """
+    store = case.tools.store
+    if not any(intent.nonce == wanted.nonce for intent in await store.intents(case.run.id)):
+        raise error
+    run = await store.run(case.run.id)
+    if run.epoch != case.run.epoch:
+        raise LeaseLost(f"run {run.id}: epoch {case.run.epoch} is no longer its own; drop it") from error
+    return run

@@ -21,9 +21,9 @@ from remediator.engine.moves import ended, later, patient, waiting
 from remediator.engine.reverting import reverting
 from remediator.engine.settling import settling
 from remediator.engine.step import NO_EXTRA, Admit, End, Extra, Fail, Go, Later, Reissue, Step, Wait
-from remediator.engine.unknown import unknown
+from remediator.engine.unknown import quarantine, unknown
 from remediator.engine.verify import verify
-from remediator.errors import ActionError, Refused, StoreUnavailable
+from remediator.errors import ActionError, LeaseLost, Refused, StoreError, StoreUnavailable
 from remediator.model import (
     AuditEvent,
     Instant,
@@ -58,9 +58,19 @@ HANDLERS: dict[State, Handler] = {
 _FARTHEST = 200
 """Steps in one advance; a ladder has far fewer, so more is a fault that must not spin."""
 
+ASKING = 20.0
+"""Seconds that one advance may ask the outside world before it acts. Well under the lease: a run whose
+checks took longer would be claimed again meanwhile, each time anew, and would never come to an end."""
 
-async def advance(case: Case) -> Run:
+_FAULTS = 5
+"""Faults of the daemon itself that one run survives; at the next a person is called."""
+
+
+async def advance(case: Case, asking: float = ASKING) -> Run:
     """Step until the run waits, ends, or has acted; commit; return the run as stored.
+
+    Args:
+        asking: seconds that the outside world may take to answer before the run acts.
 
     Raises:
         LeaseLost: another worker holds the run now; nothing was written.
@@ -69,8 +79,9 @@ async def advance(case: Case) -> Run:
     events: tuple[AuditEvent, ...] = ()
     extra = NO_EXTRA
     acted = False
+    until = asyncio.get_running_loop().time() + asking
     for _ in range(_FARTHEST):
-        step = resolve(case, await _ask(case))
+        step = resolve(case, await _ask(case, until))
         if isinstance(step, Admit):
             answer = await admit(case, step, events, extra)
             if not isinstance(answer, Held):
@@ -86,6 +97,9 @@ async def advance(case: Case) -> Run:
             events, extra = (), NO_EXTRA
             step = resolve(case, await act(case, step.intent))
             acted = True
+        if isinstance(step, Go) and acted:
+            # What the outside world answered is written before anything else is asked of it.
+            step = Later(step.state, case.now, step.progress, step.events, extra=step.extra)
         if isinstance(step, Go):
             events, extra = (*events, *step.events), extra + step.extra
             case = case.at(step.state, step.progress)
@@ -95,30 +109,44 @@ async def advance(case: Case) -> Run:
 
 
 def resolve(case: Case, step: Step) -> Step:
-    """Apply patience to a wait, the ladder to a failure; a refusal after an action is a failure."""
+    """Apply patience to a wait, the ladder to a failure; a refusal after an action is a failure, and
+    one on the way back is a person's business: going back has no ladder."""
     if isinstance(step, Wait):
         step = patient(case, step)
-    if isinstance(step, End) and step.outcome is Outcome.REFUSED and case.progress.applied:
-        step = Fail(
-            step.reason or Reason.BOUND_EXCEEDED,
-            step.observed,
-            step.allowed,
-            note=step.note or "refused to go on",
-            events=step.events,
-            extra=step.extra,
-        )
     if isinstance(step, Fail):
-        step = failed(case, step)
-    return step
+        return failed(case, step)
+    if not (isinstance(step, End) and step.outcome is Outcome.REFUSED):
+        return step
+    if case.run.state is State.REVERTING:
+        return replace(step, outcome=Outcome.ESCALATED, note=step.note or "could not go back")
+    if not case.progress.applied:
+        return step
+    fail = Fail(
+        step.reason or Reason.BOUND_EXCEEDED,
+        step.observed,
+        step.allowed,
+        note=step.note or "refused to go on",
+        events=step.events,
+        extra=step.extra,
+    )
+    return failed(case, fail)
 
 
-async def _ask(case: Case) -> Step:
-    """The state's handler; what it could not do is a refusal or a wait, never a crash."""
+async def _ask(case: Case, until: float) -> Step:
+    """The state's handler; what it could not do is a refusal or a wait, never a crash.
+
+    Args:
+        until: the event loop's time at which it must have answered.
+    """
     try:
-        return await HANDLERS[case.run.state](case)
+        async with asyncio.timeout_at(until):
+            return await HANDLERS[case.run.state](case)
+    except TimeoutError:
+        seen = "checks and observations together took too long"
+        return Wait(Reason.CHECK_UNANSWERED, seen, f"answers within {ASKING:g}s")
     except Refused as error:
-        if case.run.state is State.REVERTING:
-            return End(Outcome.ESCALATED, error.reason, error.observed or str(error), error.allowed)
+        if case.pending is not None:  # a call whose outcome is not known never just ends
+            return quarantine(case, case.pending, str(error))
         return End(
             Outcome.REFUSED, error.reason, error.observed or str(error), error.allowed, note=str(error)
         )
@@ -164,6 +192,10 @@ async def _commit(case: Case, step: Step, events: tuple[AuditEvent, ...], extra:
         try:
             run = await case.tools.store.move(case.run, move)
             break
+        except LeaseLost:
+            if keep:
+                await _as_evidence(case, move)
+            raise
         except StoreUnavailable as error:
             if not keep:
                 raise
@@ -185,13 +217,24 @@ async def _commit(case: Case, step: Step, events: tuple[AuditEvent, ...], extra:
     return run
 
 
+async def _as_evidence(case: Case, move: Move) -> None:
+    """The run is another worker's by now: what the call came to is kept, and changes no state."""
+    for update in move.intents:
+        event = case.event("action.late", observed=f"it was {update.outcome}", number=update.number)
+        try:
+            await case.tools.store.evidence(case.run.id, update.number, (event,))
+        except StoreError as error:
+            log.warning("late_outcome.lost", run=case.run.id, seen=event.observed, error=str(error))
+
+
 def fault(case: Case, error: Exception) -> Move:
     """What becomes of a run in which the engine itself broke off: tried again a few times, then a
-    person. An intent whose outcome is not known stays UNKNOWN."""
+    person. An intent whose outcome is not known stays UNKNOWN, and its target is quarantined."""
     seen = f"{type(error).__name__}: {error}"
-    attempts = case.progress.attempts
-    state = State.UNKNOWN if case.pending is not None else case.run.state
-    if attempts >= 5 and state is not State.UNKNOWN:
+    pending = case.pending
+    if case.progress.faults >= _FAULTS:
+        if pending is not None:
+            return ended(case, quarantine(case, pending, f"a fault in the daemon: {seen}"), (), NO_EXTRA)
         end = End(
             Outcome.ESCALATED,
             Reason.ACTION_FAILED,
@@ -200,6 +243,7 @@ def fault(case: Case, error: Exception) -> Move:
             note="a fault in the daemon",
         )
         return ended(case, end, (), NO_EXTRA)
-    progress = msgspec.structs.replace(case.progress, attempts=attempts + 1)
+    state = State.UNKNOWN if pending is not None else case.run.state
+    progress = msgspec.structs.replace(case.progress, faults=case.progress.faults + 1)
     step = Later(state, Instant(case.now + LEASE), progress, observed=seen, allowed="no fault in the daemon")
     return later(case, step, (), NO_EXTRA)

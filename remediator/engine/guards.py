@@ -7,7 +7,9 @@ from remediator.engine.judge import Judgement, together
 from remediator.engine.ladder import next_remedy
 from remediator.engine.look import look
 from remediator.engine.step import End, Step, Wait
-from remediator.model import ControlKind, Mode, Outcome, Reason
+from remediator.model import MINUTE, ControlKind, Millis, Mode, Outcome, Reason, span
+
+STALE_AFTER = Millis(15 * MINUTE)
 
 _LICENCE = {Mode.OBSERVE: 0, Mode.APPROVE: 1, Mode.ENFORCE: 2}
 
@@ -43,6 +45,26 @@ async def alert_still_firing(case: Case) -> Step | None:
         Reason.ALERT_RESOLVED,
         observed=f"alert is {case.episode.alert.status}",
         allowed="firing",
+    )
+
+
+async def alert_not_stale(case: Case) -> Step | None:
+    """After a long absence, act only on an alert that is known to be alive.
+
+    If the hold ended more than 15 minutes ago and no delivery has come since this process started,
+    the alert may long be over: live checks decide, or the next delivery does.
+    """
+    if case.admitted or case.by_hand or case.policy.when:
+        return None
+    if any(episode.seen_at is not None for episode in case.episodes):
+        return None
+    over = case.now - (case.episode.alert.starts_at + case.policy.for_)
+    if over <= STALE_AFTER:
+        return None
+    return Wait(
+        Reason.STALE_ALERT,
+        observed=f"hold ended {span(over)} ago, not delivered since the daemon started",
+        allowed=f"at most {span(STALE_AFTER)} ago, or delivered again",
     )
 
 

@@ -72,8 +72,8 @@ def verifying(case: Case, events: Events = (), extra: Extra = NO_EXTRA) -> Step:
 
 
 def rung_broken(case: Case, fail: Fail) -> Step:
-    """An action failed and was not applied: its rung is over. Whether the next one may be tried is
-    for verify to say, which is asked at once: a problem that is gone needs no stronger remedy."""
+    """An action failed, or was applied and never settled: its rung is over. Whether the next one may be
+    tried is for verify to say, which is asked at once: a problem that is gone needs no stronger remedy."""
     if case.policy.verify is None or case.progress.rung + 1 >= len(case.policy.remedies):
         return fail
     progress = msgspec.structs.replace(

@@ -9,13 +9,13 @@ from remediator.contracts import Move
 from remediator.engine.case import Case
 from remediator.engine.escalation import messages
 from remediator.engine.ladder import failed
-from remediator.engine.step import NO_EXTRA, End, Extra, Fail, Later, Step, Wait
+from remediator.engine.step import End, Extra, Fail, Later, Step, Wait
+from remediator.engine.unknown import quarantine
 from remediator.model import (
     SECOND,
     AuditEvent,
     Instant,
     Millis,
-    Origin,
     Outcome,
     Reason,
     State,
@@ -38,18 +38,17 @@ def patient(case: Case, wait: Wait) -> Step:
         return wait
     observed = f"{wait.reason} for {span(case.now - since)}: {wait.observed}"
     allowed = f"{wait.allowed}, within give_up {span(give_up)}"
+    if case.run.state is State.UNKNOWN and case.pending is not None:
+        return quarantine(case, case.pending, observed)
     if case.run.state is State.REVERTING:
-        note, extra = "could not go back", _undone(case)
-        return End(Outcome.ESCALATED, Reason.GAVE_UP, observed, allowed, note, extra=extra)
-    if case.progress.applied:
-        return failed(case, Fail(Reason.GAVE_UP, observed, allowed, note="waited too long"))
-    return End(Outcome.REFUSED, Reason.GAVE_UP, observed, allowed, events=wait.events, extra=wait.extra)
-
-
-def _undone(case: Case) -> Extra:
-    if case.run.origin is Origin.LEASE and case.progress.effect is not None:
-        return Extra(effect_done=(case.progress.effect, "escalated: could not be returned"))
-    return NO_EXTRA
+        outcome, note = Outcome.ESCALATED, "could not go back"
+    elif case.progress.applied:
+        note = "waited too long"
+        fail = Fail(Reason.GAVE_UP, observed, allowed, note, events=wait.events, extra=wait.extra)
+        return failed(case, fail)
+    else:
+        outcome, note = Outcome.REFUSED, ""
+    return End(outcome, Reason.GAVE_UP, observed, allowed, note, events=wait.events, extra=wait.extra)
 
 
 def later(case: Case, step: Later, events: tuple[AuditEvent, ...], extra: Extra) -> Move:
@@ -94,6 +93,7 @@ def waiting(case: Case, step: Wait, events: tuple[AuditEvent, ...], extra: Extra
 def ended(case: Case, step: End, events: tuple[AuditEvent, ...], extra: Extra) -> Move:
     """The outcome, its audit event, and the call to a person where the policy wants one."""
     data = {**step.data, **({"note": step.note} if step.note else {})}
+    extra += step.extra
     last = case.event(f"run.{step.outcome}", step.reason, step.observed, step.allowed, **data)
     move = Move(
         state=case.run.state,
@@ -106,7 +106,15 @@ def ended(case: Case, step: End, events: tuple[AuditEvent, ...], extra: Extra) -
         events=(*events, *step.events, last),
         messages=messages(case, step),
     )
-    return written(move, extra + step.extra)
+    return written(move, _lease_closed(case, step, extra))
+
+
+def _lease_closed(case: Case, step: End, extra: Extra) -> Extra:
+    """A run that was to return a lease ends, and nobody tries again: a lease that it neither closed
+    nor extended is a person's now, and no open lease stands for what nobody will return."""
+    if case.progress.effect is None or extra.effect_done is not None or extra.effect_extend is not None:
+        return extra
+    return extra + Extra(effect_done=(case.progress.effect, f"{step.outcome}: {step.reason}"))
 
 
 def written(move: Move, extra: Extra) -> Move:

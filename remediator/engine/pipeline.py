@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from remediator.engine.case import Case
 from remediator.engine.guards import (
+    alert_not_stale,
     alert_still_firing,
     conditions_hold,
     not_paused,
@@ -25,6 +26,7 @@ Guard = Callable[[Case], Awaitable[Step | None]]
 GUARDS: tuple[Guard, ...] = (
     policy_still_in_force,
     alert_still_firing,
+    alert_not_stale,
     not_paused,
     not_quarantined,
     conditions_hold,

@@ -11,7 +11,7 @@ from remediator.engine.acting import unknown
 from remediator.engine.case import Case
 from remediator.engine.execute import pure
 from remediator.engine.returning import returned, returning
-from remediator.engine.settling import ask
+from remediator.engine.settling import ask, too_late
 from remediator.engine.step import Admit, End, Extra, Go, Later, Step, Wait
 from remediator.errors import ActionError, Refused
 from remediator.model import (
@@ -43,8 +43,8 @@ async def reverting(case: Case) -> Step:
         return _over(case)
     intent = case.intent(case.progress.todo[0])
     action = case.action(intent.plan.action)
-    params = action.params.model_validate(intent.plan.params)
     try:
+        params = pure(action.name, lambda: action.params.model_validate(intent.plan.params))
         observed = await case.tools.execute.observe(action, params, case.now, case.episode)
         plan = _undo(action, observed, intent.plan)
     except Refused as error:
@@ -67,7 +67,7 @@ async def _settled(case: Case) -> Step:
     if not answer.done:
         return End(
             Outcome.ESCALATED,
-            Reason.SETTLE_TIMEOUT,
+            too_late(case),
             observed=answer.failed,
             allowed=f"{intent.plan.action} settles",
             note="going back did not settle",

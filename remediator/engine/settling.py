@@ -6,7 +6,7 @@ import msgspec
 
 from remediator.contracts import Settled
 from remediator.engine.case import Case
-from remediator.engine.ladder import action_finished
+from remediator.engine.ladder import action_finished, rung_broken
 from remediator.engine.step import Fail, Later, Step
 from remediator.errors import ActionError
 from remediator.model import Instant, Intent, Millis, Reason, State, span
@@ -29,14 +29,24 @@ async def settling(case: Case) -> Step:
     if answer.done:
         event = case.event("action.settled", number=intent.number, detail=answer.detail)
         return action_finished(case, more=intent.plan.more, events=(event,))
-    return Fail(
-        Reason.ACTION_FAILED,
-        observed=answer.failed,
-        allowed=f"{intent.plan.action} settles",
-        note="applied, but did not settle",
-        ladder=True,
-        events=(case.event("action.failed", Reason.ACTION_FAILED, answer.failed, number=intent.number),),
+    reason = too_late(case)
+    return rung_broken(
+        case,
+        Fail(
+            reason,
+            observed=answer.failed,
+            allowed=f"{intent.plan.action} settles",
+            note="applied, but did not settle",
+            ladder=True,
+            events=(case.event("action.failed", reason, answer.failed, number=intent.number),),
+        ),
     )
+
+
+def too_late(case: Case) -> Reason:
+    """Why work did not settle: its time was up, or the provider said that it failed."""
+    until = case.progress.settle_until
+    return Reason.SETTLE_TIMEOUT if until is None or case.now >= until else Reason.ACTION_FAILED
 
 
 async def ask(case: Case, intent: Intent) -> Settled | Later:

@@ -170,5 +170,5 @@ async def test_what_never_settles_is_escalated() -> None:
         await r.fire()
         await r.until(20 * MINUTE)
         run = await r.run()
-        assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.ACTION_FAILED)
+        assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.SETTLE_TIMEOUT)
         assert "still working" in run.observed

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from pydantic import Field
@@ -18,9 +18,11 @@ from pydantic import Field
 from remediator.clock import DrivenClock
 from remediator.contracts import (
     Action,
+    Admission,
     Check,
     Context,
     Delivery,
+    Held,
     Idempotency,
     Nothing,
     Observed,
@@ -37,7 +39,7 @@ from remediator.engine.execute import Execute
 from remediator.engine.policies import Policies
 from remediator.engine.threads import Threads
 from remediator.engine.worker import Worker
-from remediator.errors import Ambiguous, Permanent, Refused, Temporary
+from remediator.errors import Ambiguous, Permanent, Refused, StoreUnavailable, Temporary
 from remediator.model import (
     MINUTE,
     SECOND,
@@ -77,8 +79,15 @@ class World:
     heals: dict[int, float] = field(default_factory=dict)
     """size → the level that follows from it"""
     hold: threading.Event = field(default_factory=threading.Event)
+    calling: threading.Event = field(default_factory=threading.Event)
+    """set once a call is under way"""
+    silent: bool = False
+    """checks do not answer until `hold` is set"""
+    broken: bool = False
+    """the catalogue itself breaks: a fault in the daemon"""
 
     def resize(self, group: str, before: int, after: int, token: str) -> None:
+        self.calling.set()
         fault = self.faults.pop(0) if self.faults else ""
         if fault == "throttle":
             raise Temporary("throttled: rate exceeded")
@@ -224,6 +233,8 @@ class Level(Check[LevelParams]):
         self.world = world
 
     def read(self, context: Context, params: LevelParams) -> Reading:
+        if self.world.silent:
+            self.world.hold.wait(20)
         value = self.world.levels[params.of]
         samples = () if value is None else (Sample(at=context.now, value=value),)
         return Reading(samples=samples)
@@ -233,10 +244,13 @@ class Known:
     """A catalogue of what the world offers."""
 
     def __init__(self, world: World) -> None:
+        self._world = world
         self._actions = {a.name: a for a in (Resize(world), ResizeByToken(world))}
         self._checks = {c.name: c for c in (Level(world),)}
 
     def action(self, name: str) -> Action[Any] | None:
+        if self._world.broken:
+            raise RuntimeError("the catalogue is broken")
         return self._actions.get(name)
 
     def check(self, name: str) -> Check[Any] | None:
@@ -283,26 +297,54 @@ remedies:
 """
 
 
+class LosesAnswers:
+    """A store whose next ADMIT is committed, and whose answer is lost on the way back."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.losing = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def admit(self, run: Run, admission: Admission) -> Run | Held:
+        answer = await self._store.admit(run, admission)
+        if self.losing:
+            self.losing = False
+            raise StoreUnavailable("the store did not answer within 10s; try again")
+        return answer
+
+
 class Rig:
     """The engine on the real store and a driven clock.
 
     Args:
         policies: name → YAML text; a leading policy text may be given alone.
+        start: where the clock stands first.
+        apply_timeout: seconds of real time until a call counts as unknown.
     """
 
     def __init__(
-        self, *policies: str, limits: str = "", world: World | None = None, url: str = "sqlite://"
+        self,
+        *policies: str,
+        limits: str = "",
+        world: World | None = None,
+        url: str = "sqlite://",
+        start: Instant = START,
+        apply_timeout: float = 0.3,
     ) -> None:
         self.world = world or World()
-        self.clock = DrivenClock(START)
+        self.clock = DrivenClock(start)
         self.known = Known(self.world)
         self.files = {f"{_name(text)}.yaml": text for text in (policies or (POLICY,))}
         if limits:
             self.files["limits.yaml"] = limits
         self.store: Store = open_store(url, self.clock, receivers={"told": Told()})
         self.policies = Policies(self.store, self.known, self.compile, None)
-        execute = Execute(Given, Threads(), read_timeout=2.0, apply_timeout=0.3)
-        self.worker = Worker("rig", Tools(self.store, self.known, execute), self.policies)
+        execute = Execute(Given, Threads(), read_timeout=2.0, apply_timeout=apply_timeout)
+        self.link = LosesAnswers(self.store)
+        tools = Tools(cast(Store, self.link), self.known, execute)
+        self.worker = Worker("rig", tools, self.policies)
 
     def compile(self, files: Any) -> PolicySet:
         words = Vocabulary(

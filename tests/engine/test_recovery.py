@@ -1,0 +1,245 @@
+"""What becomes of a run when the engine is cut short, kept waiting, overtaken, or itself wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from remediator.engine.advance import advance
+from remediator.model import (
+    HOUR,
+    MINUTE,
+    SECOND,
+    AuditEvent,
+    Control,
+    ControlKind,
+    Instant,
+    IntentOutcome,
+    Outcome,
+    Reason,
+    State,
+)
+from tests.engine.test_ladder import LADDER, LEASED
+from tests.engine.world import POLICY, START, Rig, World, wait_until
+
+BY_TOKEN = POLICY.replace("world.resize", "world.resize_by_token")
+ONE_RUNG = LADDER[: LADDER.index("  - action: world.resize\n    when")] + LADDER[LADDER.index("limits") :]
+
+
+async def brake(r: Rig, kind: ControlKind, scope: str) -> None:
+    control = Control(kind=kind, scope=scope, reason="looked odd", actor="alice", since=r.clock.now())
+    await r.store.set_control(control, AuditEvent(kind="control.set", actor="alice"))
+
+
+# ---------------------------------------------------------------- the way back
+
+
+async def test_a_quarantine_on_the_way_back_is_handed_to_a_person_at_once() -> None:
+    async with Rig(ONE_RUNG) as r:
+        await r.fire()
+        await r.until(MINUTE)
+        await brake(r, ControlKind.QUARANTINE, "target:world/earth/gpu")
+        await r.until(HOUR)
+        run = await r.run()
+        assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.QUARANTINED)
+        assert [size for _, size, _ in r.world.calls] == [5]
+        assert len(await r.store.due_messages(10)) == 1
+
+
+async def test_a_lease_that_cannot_be_returned_is_a_persons_and_not_open_for_ever() -> None:
+    async with Rig(LEASED, world=World(faults=["", "deny"])) as r:
+        await r.fire()
+        await r.until(HOUR)
+        await r.resolve()
+        await r.until(3 * HOUR)
+        back = (await r.runs())[-1]
+        assert (back.outcome, back.reason) == (Outcome.ESCALATED, Reason.ACTION_FAILED)
+        assert list(await r.store.effects()) == []
+        (closed,) = await r.store.effects(open=False)
+        assert closed.outcome == "escalated: action_failed"
+        assert len(await r.store.due_messages(10)) == 1
+
+
+async def test_a_lease_of_a_quarantined_target_is_told_to_a_person() -> None:
+    async with Rig(LEASED) as r:
+        await r.fire()
+        await r.until(HOUR)
+        await r.resolve()
+        await brake(r, ControlKind.QUARANTINE, "target:world/earth/gpu")
+        await r.until(3 * HOUR)
+        assert r.world.sizes["gpu"] == 5
+        back = (await r.runs())[-1]
+        assert (back.outcome, back.reason) == (Outcome.ESCALATED, Reason.QUARANTINED)
+        assert len(await r.store.due_messages(10)) == 1
+
+
+async def test_going_back_that_is_throttled_for_ever_leaves_no_call_undecided() -> None:
+    async with Rig(ONE_RUNG, world=World(faults=["", *["throttle"] * 500])) as r:
+        await r.fire()
+        await r.until(2 * HOUR)
+        run = await r.run()
+        assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.GAVE_UP)
+        first, *back = await r.store.intents(run.id)
+        assert first.outcome is IntentOutcome.APPLIED
+        assert {intent.outcome for intent in back} == {IntentOutcome.NOT_APPLIED}
+
+
+async def test_work_that_never_settles_needs_no_stronger_remedy_if_the_problem_is_gone() -> None:
+    world = World(sizes={"gpu": 3, "web": 1}, unsettled=10_000, heals={5: 10.0})
+    async with Rig(LADDER, world=world) as r:
+        await r.fire()
+        await r.until(HOUR)
+        assert (await r.run()).outcome is Outcome.SUCCEEDED
+        assert [group for group, _, _ in r.world.calls] == ["gpu"]
+
+
+# ---------------------------------------------------------------- unknown
+
+
+async def test_a_call_whose_answer_is_always_lost_is_not_repeated_for_ever() -> None:
+    async with Rig(BY_TOKEN, world=World(faults=["lost-before"] * 500)) as r:
+        await r.fire()
+        await r.until(2 * HOUR)
+        run = await r.run()
+        assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.ACTION_UNKNOWN)
+        assert run.updated_at <= START + 32 * MINUTE  # give_up, a landing time, and the last look
+        assert len(await r.store.due_messages(10)) == 1
+        assert len(await r.store.controls()) == 1
+
+
+async def test_a_quarantine_by_a_person_stops_a_call_from_being_issued_again() -> None:
+    async with Rig(BY_TOKEN, world=World(faults=["lost-before"])) as r:
+        await r.fire()
+        await r.until(10 * SECOND)
+        await brake(r, ControlKind.QUARANTINE, "target:world/earth/gpu")
+        await r.until(HOUR)
+        run = await r.run()
+        assert r.world.calls == []
+        assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.ACTION_UNKNOWN)
+
+
+async def test_an_unknown_call_of_an_action_that_is_gone_is_quarantined_not_refused() -> None:
+    async with Rig(world=World(faults=["lost-after"])) as r:
+        await r.fire()
+        await r.until(10 * SECOND)
+        del r.known._actions["world.resize"]
+        await r.until(HOUR)
+        run = await r.run()
+        assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.ACTION_UNKNOWN)
+        assert "world.resize" in run.observed
+        assert await r.store.locks() == {"world/earth/gpu": run.id}
+
+
+# ---------------------------------------------------------------- the store, and other workers
+
+
+async def test_an_intent_whose_commit_was_not_answered_is_read_again_and_called_once() -> None:
+    async with Rig() as r:
+        await r.fire()
+        r.link.losing = True
+        await r.until(MINUTE)
+        run = await r.run()
+        assert run.outcome is Outcome.SUCCEEDED
+        assert [size for _, size, _ in r.world.calls] == [5]
+        assert "action.unknown" not in await r.story(run.id)
+
+
+async def test_the_outcome_of_a_worker_that_was_overtaken_is_kept_and_changes_nothing() -> None:
+    async with Rig(world=World(faults=["hang"]), apply_timeout=20) as r:
+        await r.fire()
+        (run,) = await r.store.claim("slow", 1)
+        slow = asyncio.create_task(r.worker.advance(run))
+        await asyncio.to_thread(wait_until, r.world.calling.is_set)
+        r.clock.set(Instant(START + MINUTE))  # its lease is over
+        await r.worker.drain()
+        assert (await r.run()).state is State.UNKNOWN
+        r.world.hold.set()
+        await slow
+        late = next(e.event for e in await r.events() if e.event.kind == "action.late")
+        assert late.observed == "it was applied"
+        run = await r.run()
+        assert run.state is State.UNKNOWN
+        (intent,) = await r.store.intents(run.id)
+        assert intent.outcome is IntentOutcome.UNKNOWN
+
+
+async def test_checks_that_together_take_too_long_are_no_answer_and_do_not_outlive_the_lease() -> None:
+    async with Rig(POLICY + 'when: [{check: world.level, with: {}, is: "> 50"}]\n') as r:
+        r.world.silent = True
+        await r.fire()
+        (run,) = await r.store.claim("rig", 1)
+        run = await advance(await r.worker._case(run), asking=0.05)
+        assert run.reason is Reason.CHECK_UNANSWERED
+        assert "too long" in run.observed
+        assert r.world.calls == []
+
+
+# ---------------------------------------------------------------- long absences
+
+
+async def test_a_run_that_waited_when_the_daemon_went_away_does_not_act_on_an_old_alert(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    policy = POLICY + "give_up: 2d\n"
+    async with Rig(policy, url=url) as r:
+        await brake(r, ControlKind.PAUSE, "")
+        await r.fire()
+        await r.until(MINUTE)
+        assert (await r.run()).state is State.GUARD
+    async with Rig(policy, url=url, start=Instant(START + 8 * HOUR)) as r:
+        await r.store.clear_control(ControlKind.PAUSE, "", AuditEvent(kind="control.resumed"))
+        await r.until(8 * HOUR + MINUTE)
+        assert (await r.run()).reason is Reason.STALE_ALERT
+        assert r.world.calls == []
+        await r.fire()
+        await r.until(8 * HOUR + 2 * MINUTE)
+        assert len(r.world.calls) == 1
+
+
+async def test_after_an_absence_live_checks_may_confirm_an_old_alert(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    policy = POLICY + 'for: 5m\nwhen: [{check: world.level, with: {}, is: "> 50"}]\n'
+    async with Rig(policy, url=url) as r:
+        await r.fire()
+    async with Rig(policy, url=url, start=Instant(START + 8 * HOUR)) as r:
+        await r.until(8 * HOUR + MINUTE)
+        assert len(r.world.calls) == 1
+
+
+# ---------------------------------------------------------------- faults in the daemon
+
+
+async def test_a_fault_in_the_daemon_is_tried_again_and_then_told_to_a_person() -> None:
+    async with Rig(world=World(broken=False)) as r:
+        await r.fire()
+        r.world.broken = True
+        await r.until(MINUTE)
+        assert (await r.run()).open
+        await r.until(HOUR)
+        run = await r.run()
+        assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.ACTION_FAILED)
+        assert "the catalogue is broken" in run.observed
+        assert len(await r.store.due_messages(10)) == 1
+
+
+async def test_a_fault_in_the_daemon_that_passes_is_forgotten() -> None:
+    async with Rig() as r:
+        await r.fire()
+        r.world.broken = True
+        await r.until(MINUTE)
+        r.world.broken = False
+        await r.until(HOUR)
+        assert (await r.run()).outcome is Outcome.SUCCEEDED
+
+
+async def test_a_fault_while_an_outcome_is_unknown_ends_in_quarantine() -> None:
+    async with Rig(world=World(faults=["lost-after"])) as r:
+        await r.fire()
+        await r.until(10 * SECOND)
+        r.world.broken = True
+        await r.until(HOUR)
+        run = await r.run()
+        assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.ACTION_UNKNOWN)
+        assert [control.kind for control in await r.store.controls()] == [ControlKind.QUARANTINE]
+        assert len(await r.store.due_messages(10)) == 1
