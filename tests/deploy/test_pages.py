@@ -36,7 +36,10 @@ def test_the_page_says_whether_several_replicas_run() -> None:
     except ConfigurationError:
         refused = True
     said = "It refuses `store.url: postgresql://…` at start" in DEPLOYING
-    assert said == refused, "docs/deploying.md and the store disagree about PostgreSQL"
+    assert said == refused, (
+        "docs/deploying.md and the store disagree about PostgreSQL: once it is taken, the page's second "
+        "paragraph, `(not in this version, see above)` and the last section of SECURITY.md have to change"
+    )
 
 
 async def test_the_backup_command_of_the_page_makes_a_whole_copy_of_a_running_store(tmp_path: Path) -> None:
