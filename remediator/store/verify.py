@@ -15,9 +15,10 @@ from remediator.store.tx import Row, Tx
 
 _SEALS = f"SELECT {SEAL} FROM audit_seal WHERE id > :after ORDER BY id LIMIT 100"  # noqa: S608
 _EVENT = f"SELECT {trail.COLUMNS} FROM audit_event WHERE id = :id"  # noqa: S608
+_UPTO = {source: f"SELECT COUNT(*) FROM {source} WHERE id <= :high" for source in SOURCES}  # noqa: S608
 _COUNT = {source: f"SELECT COUNT(*) FROM {source} WHERE id > :low AND id <= :high" for source in SOURCES}  # noqa: S608
 _IDS = {
-    source: f"SELECT id FROM {source} WHERE id > :low AND id <= :high ORDER BY id"  # noqa: S608
+    source: f"SELECT id FROM {source} WHERE id <= :high ORDER BY id"  # noqa: S608
     for source in SOURCES
 }
 _LAST = {source: f"SELECT MAX(id) FROM {source}" for source in SOURCES}  # noqa: S608
@@ -105,10 +106,10 @@ class _Walk:
         return row is not None and trail.true_to_body(row)
 
     def smuggled(self) -> None:
-        """Records between the sealed ones that no seal knows were put there afterwards."""
+        """Records before or between the sealed ones that no seal knows were put there afterwards."""
         for source in SOURCES:
-            span = {"low": self.gone.upto, "high": self.upto}
-            counted = self.tx.one(_COUNT[source], span)
+            span = {"high": self.upto}
+            counted = self.tx.one(_UPTO[source], span)
             if counted is None or counted[0] == self.present[source]:
                 continue
             known = self._known_ids(source)

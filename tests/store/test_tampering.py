@@ -50,6 +50,8 @@ async def sealed(file_world: World) -> World:
         ("DELETE FROM alert_event WHERE id = 5", "alert_event:5", "", ""),
         ("INSERT INTO audit_event SELECT 0, at, kind, alert, run, policy, target, body FROM audit_event "
          "WHERE id = 2", "", "audit_event:0", ""),
+        ("INSERT INTO audit_event SELECT -7, at, kind, alert, run, policy, target, body FROM audit_event "
+         "WHERE id = 2", "", "audit_event:-7", ""),
         ("DELETE FROM audit_seal WHERE id = 1", "", "", "2"),
         ("UPDATE audit_seal SET at = at + 1 WHERE id = 1", "", "", "1"),
         ("UPDATE audit_seal SET hash = replace(hash, substr(hash, 1, 1), 'x') WHERE id = 1", "", "", "1 2"),
