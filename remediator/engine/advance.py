@@ -190,8 +190,7 @@ async def _commit(case: Case, step: Step, events: tuple[AuditEvent, ...], extra:
             raise TypeError(f"run {case.run.id}: {type(step).__name__} cannot be written")
     while True:
         try:
-            run = await case.tools.store.move(case.run, move)
-            break
+            return await write(case, move)
         except LeaseLost:
             if keep:
                 await _as_evidence(case, move)
@@ -201,6 +200,16 @@ async def _commit(case: Case, step: Step, events: tuple[AuditEvent, ...], extra:
                 raise
             log.warning("outcome.kept", run=case.run.id, error=str(error))
             await asyncio.sleep(1)
+
+
+async def write(case: Case, move: Move) -> Run:
+    """Apply the move; count and log an ending.
+
+    Raises:
+        LeaseLost: another worker holds the run now; nothing was written.
+        StoreUnavailable: the store did not answer.
+    """
+    run = await case.tools.store.move(case.run, move)
     if run.outcome is not None:
         metrics.RUNS.labels(run.policy, run.outcome).inc()
         if run.outcome is Outcome.REFUSED and run.reason is not None:
@@ -228,8 +237,8 @@ async def _as_evidence(case: Case, move: Move) -> None:
 
 
 def fault(case: Case, error: Exception) -> Move:
-    """What becomes of a run in which the engine itself broke off: tried again a few times, then a
-    person. An intent whose outcome is not known stays UNKNOWN, and its target is quarantined."""
+    """What becomes of a run in which the engine itself broke off: tried again a few times in the state
+    in which it stands, then a person. The target of a call in doubt is quarantined."""
     seen = f"{type(error).__name__}: {error}"
     pending = case.pending
     if case.progress.faults >= _FAULTS:
@@ -243,7 +252,7 @@ def fault(case: Case, error: Exception) -> Move:
             note="a fault in the daemon",
         )
         return ended(case, end, (), NO_EXTRA)
-    state = State.UNKNOWN if pending is not None else case.run.state
     progress = msgspec.structs.replace(case.progress, faults=case.progress.faults + 1)
-    step = Later(state, Instant(case.now + LEASE), progress, observed=seen, allowed="no fault in the daemon")
+    again = Instant(case.now + LEASE)
+    step = Later(case.run.state, again, progress, observed=seen, allowed="no fault in the daemon")
     return later(case, step, (), NO_EXTRA)

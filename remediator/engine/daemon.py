@@ -120,8 +120,8 @@ class Daemon:
         """Whether it takes alerts and acts on them, and if not, why."""
         if not self._started:
             return False, "starting or stopping"
-        if self.policies.current is None:
-            return False, f"no policies are loaded: {self.policies.fault}"
+        if not self.policies.usable:
+            return False, f"the active policies are not loaded: {self.policies.fault}"
         if self.store.fatal is not None:
             return False, str(self.store.fatal)
         for task in self._tasks:

@@ -38,13 +38,21 @@ class Policies:
         self._compile = compile
         self._directory = directory
         self._sets: dict[str, PolicySet] = {}
+        self._unreadable: dict[str, str] = {}
         self._seen: dict[str, str] | None = None
+        self._refused = ""
+        self._behind = ""
         self.current: PolicySet | None = None
         self.fault = ""
 
     @property
     def hash(self) -> str:
         return self.current.hash if self.current is not None else ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the set in force here is the active one, as far as is known."""
+        return self.current is not None and not self._behind
 
     def match(self, alert: Alert, now: Instant) -> Sequence[Opening]:
         """The runs that a new alert opens under the active set."""
@@ -58,10 +66,6 @@ class Policies:
         Raises:
             ConfigurationError: neither can be used.
         """
-        try:
-            await self._follow()
-        except ConfigurationError as error:
-            self._failed(str(error))
         await self.reload()
         if self.current is None:
             raise ConfigurationError(
@@ -75,20 +79,17 @@ class Policies:
         and the metrics show it.
         """
         before = self.hash
-        fault = ""
         try:
             await self._follow()
         except ConfigurationError as error:
-            fault = str(error)  # no obstacle to the directory's, which may be made for these settings
-        try:
-            if self._directory is not None and await self._propose(
-                await asyncio.to_thread(read_dir, self._directory)
-            ):
-                fault = ""
-        except ConfigurationError as error:
-            fault = str(error)
-        if fault:
-            self._failed(fault)
+            self._behind = str(error)  # no obstacle to the directory's, which may be made for these settings
+        unread = ""
+        if self._directory is not None:
+            try:
+                await self._propose(await asyncio.to_thread(read_dir, self._directory))
+            except ConfigurationError as error:
+                unread = str(error)
+        self._say(unread or self._refused or self._behind)
         return self.hash != before
 
     async def revision(self, hash: str) -> PolicySet:
@@ -99,10 +100,16 @@ class Policies:
         """
         if self.current is not None and self.current.hash == hash:
             return self.current
+        if hash in self._unreadable:  # settings do not change while a process lives
+            raise ConfigurationError(self._unreadable[hash])
         found = self._sets.get(hash)
         if found is None:
             stored = await self._store.revision(hash)
-            found = await asyncio.to_thread(self._compile, stored.files)
+            try:
+                found = await asyncio.to_thread(self._compile, stored.files)
+            except ConfigurationError as error:
+                self._unreadable[hash] = str(error)
+                raise
             self._sets[hash] = found
             while len(self._sets) > _KEPT:
                 del self._sets[next(iter(self._sets))]
@@ -111,22 +118,21 @@ class Policies:
     async def _follow(self) -> None:
         """Use what the store says is active: another replica may have changed it."""
         active = await self._store.active_revision()
-        if active is None or active == self.hash:
-            return
-        self._use(await self.revision(active))
+        if active is not None and active != self.hash:
+            self._use(await self.revision(active))
+        self._behind = ""
 
-    async def _propose(self, files: dict[str, str]) -> bool:
-        """Make these files the active set; False if they are what was looked at last."""
+    async def _propose(self, files: dict[str, str]) -> None:
+        """Make these files the active set, unless they are what was looked at last."""
         if files == self._seen:
-            return False  # only a change of the directory is a proposal
+            return  # only a change of the directory is a proposal
         try:
             proposed = await asyncio.to_thread(self._compile, files)
         except ConfigurationError as error:
-            if self._seen != files:
-                event = AuditEvent(kind="policy.rejected", observed=str(error)[:4000], allowed="no fault")
-                await self._store.record((event,))
-            self._seen = files
-            raise
+            event = AuditEvent(kind="policy.rejected", observed=str(error)[:4000], allowed="no fault")
+            await self._store.record((event,))
+            self._seen, self._refused = files, str(error)
+            return
         if proposed.hash != self.hash:
             event = AuditEvent(
                 kind="policy.loaded",
@@ -142,10 +148,7 @@ class Policies:
             await self._store.propose(revision, (event,))
             self._use(proposed)
         # Only now: what the store could not take is proposed again at the next look.
-        self._seen = files
-        self.fault = ""
-        metrics.POLICIES_REJECTED.set(0)
-        return True
+        self._seen, self._refused, self._behind = files, "", ""
 
     def _use(self, policies: PolicySet) -> None:
         if self.current is not None:
@@ -159,8 +162,8 @@ class Policies:
             log.warning("policy.warning", warning=warning)
         log.info("policies.loaded", hash=policies.hash, policies=len(policies.policies))
 
-    def _failed(self, fault: str) -> None:
-        if fault != self.fault:
+    def _say(self, fault: str) -> None:
+        if fault and fault != self.fault:
             log.error("policies.rejected", fault=fault)
         self.fault = fault
-        metrics.POLICIES_REJECTED.set(1)
+        metrics.POLICIES_REJECTED.set(1 if fault else 0)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import structlog
 
 from remediator.contracts import Store
-from remediator.engine.advance import advance, fault
+from remediator.engine.advance import advance, fault, write
 from remediator.engine.case import Case, Tools
+from remediator.engine.orphan import orphaned, stand_in
 from remediator.engine.policies import Policies
-from remediator.errors import ConfigurationError, LeaseLost, StoreUnavailable
+from remediator.errors import ConfigurationError, LeaseLost, StoreError, StoreUnavailable
 from remediator.model import Run
 
 log = structlog.get_logger()
@@ -94,7 +96,7 @@ class Worker:
         if room <= 0:
             await asyncio.wait(self._busy, return_when=asyncio.FIRST_COMPLETED)
             return 1
-        if self._policies.current is None:
+        if not self._policies.usable:
             return 0  # a process that cannot load the active policies claims nothing
         runs = await self._store.claim(self._name, room)
         if self._stopping:  # since the claim was asked for: nothing may begin that nobody waits for
@@ -119,8 +121,11 @@ class Worker:
         ):
             case: Case | None = None
             try:
-                case = await self._case(run)
-                await advance(case)
+                case, unreadable = await self._case(run)
+                if unreadable:
+                    await write(case, orphaned(case, unreadable))
+                else:
+                    await advance(case)
             except LeaseLost:
                 log.warning("lease.lost", run=run.id)
             except StoreUnavailable as error:
@@ -130,16 +135,21 @@ class Worker:
                 log.exception("engine.fault", run=run.id)
                 await self._after_fault(run, case, error)
 
-    async def _case(self, run: Run) -> Case:
+    async def _case(self, run: Run) -> tuple[Case, str]:
+        """The run with all that it may look at; and why its policy cannot be read, if it cannot."""
         active = self._policies.current
         if active is None:
             raise ConfigurationError("no policies are loaded")
-        policies = await self._policies.revision(run.policy_revision)
+        unreadable = ""
+        try:
+            policy = (await self._policies.revision(run.policy_revision)).policies[run.policy]
+        except ConfigurationError as error:
+            policy, unreadable = stand_in(active, run.policy), str(error)
         now = await self._store.now()
         episodes, controls = await asyncio.gather(self._store.episodes(run.id), self._store.controls())
-        return Case(
+        case = Case(
             run=run,
-            policy=policies.policies[run.policy],
+            policy=policy,
             active=active,
             episodes=tuple(episodes),
             intents=tuple(await self._store.intents(run.id)) if run.progress.number else (),
@@ -147,16 +157,19 @@ class Worker:
             now=now,
             tools=self._tools,
         )
+        return case, unreadable
 
     async def _after_fault(self, run: Run, case: Case | None, error: Exception) -> None:
         try:
             if case is None:
-                await asyncio.sleep(1)  # its policy or its alert cannot be read: do not spin on it
+                await asyncio.sleep(1)  # its rows cannot be read: do not spin on it
                 await self._store.release([run])
-            else:
-                latest = await self._store.run(run.id)
-                await self._store.move(run, fault(case.at(latest.state, latest.progress), error))
-        except (LeaseLost, StoreUnavailable) as second:
+                return
+            latest = await self._store.run(run.id)
+            intents = tuple(await self._store.intents(run.id))  # it may have been admitted since
+            case = replace(case.at(latest.state, latest.progress), intents=intents)
+            await write(case, fault(case, error))
+        except StoreError as second:
             log.warning("engine.fault_not_written", run=run.id, error=str(second))
 
     async def _let_go(self, run: Run) -> None:

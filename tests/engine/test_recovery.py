@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from remediator.engine.advance import advance
+from remediator.engine.policies import Policies
 from remediator.model import (
     HOUR,
     MINUTE,
@@ -168,7 +169,8 @@ async def test_checks_that_together_take_too_long_are_no_answer_and_do_not_outli
         r.world.silent = True
         await r.fire()
         (run,) = await r.store.claim("rig", 1)
-        run = await advance(await r.worker._case(run), asking=0.05)
+        case, _ = await r.worker._case(run)
+        run = await advance(case, asking=0.05)
         assert run.reason is Reason.CHECK_UNANSWERED
         assert "too long" in run.observed
         assert r.world.calls == []
@@ -243,3 +245,109 @@ async def test_a_fault_while_an_outcome_is_unknown_ends_in_quarantine() -> None:
         assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.ACTION_UNKNOWN)
         assert [control.kind for control in await r.store.controls()] == [ControlKind.QUARANTINE]
         assert len(await r.store.due_messages(10)) == 1
+
+
+# ---------------------------------------------------------------- policies that can no longer be read
+
+
+async def forgets(r: Rig, action: str) -> None:
+    """The daemon starts anew with a version and policies that do not know this action."""
+    del r.known._actions[action]
+    text = POLICY.replace("world.resize", "world.resize_by_token")
+    r.policies = r.worker._policies = Policies(r.store, r.known, r.compile, None)
+    await r.load({"queue.yaml": text})
+
+
+async def test_a_run_whose_policy_can_no_longer_be_read_waits_and_is_then_a_persons() -> None:
+    async with Rig(POLICY + "for: 5m\n") as r:
+        await r.fire()
+        await forgets(r, "world.resize")
+        await r.until(10 * MINUTE)
+        run = await r.run()
+        assert (run.reason, run.open) == (Reason.POLICIES_CHANGED, True)
+        assert "world.resize" in run.observed
+        await r.until(HOUR)
+        run = await r.run()
+        assert (run.outcome, run.reason) == (Outcome.REFUSED, Reason.POLICIES_CHANGED)
+        assert r.world.calls == []
+        assert (await r.story(run.id)).count("run.waiting") == 1
+        assert len(await r.store.due_messages(10)) == 1
+
+
+async def test_a_run_whose_policy_can_be_read_again_goes_on() -> None:
+    async with Rig(POLICY + "for: 5m\n") as r:
+        await r.fire()
+        gone = r.known._actions["world.resize"]
+        await forgets(r, "world.resize")
+        await r.until(10 * MINUTE)
+        r.known._actions["world.resize"] = gone
+        r.policies = r.worker._policies = Policies(r.store, r.known, r.compile, None)
+        await r.policies.start()
+        await r.until(12 * MINUTE)
+        assert (await r.run()).outcome is Outcome.SUCCEEDED
+
+
+async def test_a_call_in_doubt_whose_policy_can_no_longer_be_read_is_quarantined() -> None:
+    async with Rig(world=World(faults=["lost-after"])) as r:
+        await r.fire()
+        await r.until(10 * SECOND)
+        await forgets(r, "world.resize")
+        await r.until(2 * HOUR)
+        run = await r.run()
+        assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.ACTION_UNKNOWN)
+        assert await r.store.locks() == {"world/earth/gpu": run.id}
+        assert len(await r.store.due_messages(10)) == 1
+
+
+async def test_a_process_that_cannot_load_the_active_set_claims_nothing_until_it_can(tmp_path: Path) -> None:
+    async with Rig() as r:
+        action = r.known._actions["world.resize_by_token"]
+        newer = Policies(r.store, r.known, r.compile, None)
+        await newer._propose({"queue.yaml": BY_TOKEN})  # another replica, of a newer version
+        del r.known._actions["world.resize_by_token"]
+        await r.policies.reload()
+        assert not r.policies.usable
+        assert "resize_by_token" in r.policies.fault
+        await r.fire()
+        await r.worker.drain()
+        assert r.world.calls == []
+        r.known._actions["world.resize_by_token"] = action
+        r.policies = r.worker._policies = Policies(r.store, r.known, r.compile, None)
+        await r.policies.start()
+        assert (r.policies.usable, r.policies.fault) == (True, "")
+        await r.worker.drain()
+        assert len(r.world.calls) == 1
+
+
+async def test_a_directory_that_could_not_be_read_for_a_while_leaves_no_fault_behind(tmp_path: Path) -> None:
+    directory = tmp_path / "policies"
+    directory.mkdir()
+    (directory / "queue.yaml").write_text(POLICY)
+    async with Rig() as r:
+        policies = Policies(r.store, r.known, r.compile, directory)
+        await policies.start()
+        directory.rename(tmp_path / "away")
+        await policies.reload()
+        assert "policies" in policies.fault
+        assert policies.usable
+        (tmp_path / "away").rename(directory)
+        await policies.reload()
+        assert policies.fault == ""
+
+
+async def test_a_set_with_a_fault_leaves_the_old_one_in_force_until_it_is_mended(tmp_path: Path) -> None:
+    (tmp_path / "queue.yaml").write_text(POLICY)
+    async with Rig() as r:
+        policies = Policies(r.store, r.known, r.compile, tmp_path)
+        await policies.start()
+        old = policies.hash
+        (tmp_path / "queue.yaml").write_text(POLICY.replace("world.resize", "world.rezise"))
+        assert not await policies.reload()
+        assert not await policies.reload()
+        assert (policies.hash, policies.usable) == (old, True)
+        assert "world.rezise" in policies.fault
+        assert (await r.story()).count("policy.rejected") == 1  # told once, not at every look
+        (tmp_path / "queue.yaml").write_text(POLICY + "description: mended\n")
+        assert await policies.reload()
+        assert policies.fault == ""
+        assert policies.hash != old

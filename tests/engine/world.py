@@ -39,7 +39,7 @@ from remediator.engine.execute import Execute
 from remediator.engine.policies import Policies
 from remediator.engine.threads import Threads
 from remediator.engine.worker import Worker
-from remediator.errors import Ambiguous, Permanent, Refused, StoreUnavailable, Temporary
+from remediator.errors import Ambiguous, ConfigurationError, Permanent, Refused, StoreUnavailable, Temporary
 from remediator.model import (
     MINUTE,
     SECOND,
@@ -365,6 +365,8 @@ class Rig:
     async def load(self, files: dict[str, str]) -> None:
         """Make this the active set, as a reload of a directory would."""
         await self.policies._propose(files)
+        if self.policies._refused:
+            raise ConfigurationError(self.policies._refused)
 
     async def fire(
         self, *, status: Status = Status.FIRING, since: Instant | None = None, **labels: str
