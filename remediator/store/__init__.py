@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from remediator.clock import SystemClock
 from remediator.errors import ConfigurationError
 from remediator.store.limits import Limits
 
 if TYPE_CHECKING:
-    from remediator.contracts import Clock, Receiver
-    from remediator.store.sqlite import SqliteStore
+    from remediator.contracts import Clock, Receiver, Store
 
 VERSION = "0001"
 """The schema's version: the newest file in `migrations/versions`."""
@@ -33,13 +33,15 @@ def open_store(
     read_only: bool = False,
     seal_key: bytes | None = None,
     limits: Limits = DEFAULTS,
-) -> SqliteStore:
+) -> Store:
     """A store, not yet opened: `await store.open()` does that.
 
     Args:
         url: `sqlite:///absolute/path`, `sqlite:///./relative`, or `sqlite://` for one in memory
-            that lives as long as the store, runs in the caller's thread and needs no file.
-        clock: what "now" is.
+            that lives as long as the store, runs in the caller's thread and needs no file;
+            `postgresql://user:password@host:port/database` for several replicas.
+        clock: what "now" is. On PostgreSQL the system's clock is not asked, but the database's own:
+            replicas must agree. A driven one (tests, simulation) is obeyed.
         receivers: kind → receiver, to read a stored body again.
         read_only: beside a running daemon; every method that writes is refused.
         seal_key: chains the audit log by HMAC-SHA256 instead of SHA-256.
@@ -47,6 +49,13 @@ def open_store(
     Raises:
         ConfigurationError: the address cannot be used.
     """
+    if url.startswith(("postgresql://", "postgres://")):
+        from remediator.store.postgres import PostgresStore
+        from remediator.store.postgres_calls import check_driver
+
+        check_driver()
+        own = None if isinstance(clock, SystemClock) else clock
+        return PostgresStore(str(url), own, receivers, read_only=read_only, seal_key=seal_key, limits=limits)
     from remediator.store.sqlite import SqliteStore
 
     path = _path(url)
@@ -57,13 +66,9 @@ def open_store(
 
 def _path(url: str) -> Path | None:
     scheme, separator, rest = url.partition("://")
-    if scheme.startswith("postgres"):
-        raise ConfigurationError(
-            "store.url: PostgreSQL is not supported yet; use sqlite:///path/to/remediator.db"
-        )
     if scheme != "sqlite" or not separator:
         raise ConfigurationError(
-            f"store.url: {scheme or url!r} is no store; use sqlite:///path/to/remediator.db"
+            f"store.url: {scheme or url!r} is no store; use sqlite:///path/to/remediator.db or postgresql://…"
         )
     if rest in ("", "/", "/:memory:"):
         return None

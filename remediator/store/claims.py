@@ -19,7 +19,7 @@ UPDATE run SET epoch = epoch + 1, worker = :worker, lease_until = :lease_until, 
 WHERE id = :id RETURNING {RUN}
 """  # noqa: S608
 # A run that was admitted has its timer at its deadline; whoever lets go of it does so for good.
-_RELEASE = """
+RELEASE = """
 UPDATE run SET lease_until = NULL, worker = NULL, woken = 0,
   next_at = CASE WHEN next_at > :now THEN :now ELSE next_at END
 WHERE id = :id AND epoch = :epoch AND outcome IS NULL AND lease_until IS NOT NULL
@@ -56,7 +56,7 @@ def claim(tx: Tx, worker: str, limit: int, lease: Instant) -> Sequence[Run]:
 def release(tx: Tx, runs: Sequence[Run]) -> None:
     """Hand runs back; those that are someone else's by now are left alone."""
     for run in runs:
-        tx.run(_RELEASE, {"now": tx.now, "id": run.id, "epoch": run.epoch})
+        tx.run(RELEASE, {"now": tx.now, "id": run.id, "epoch": run.epoch})
 
 
 def reclaim(tx: Tx) -> int:

@@ -44,10 +44,12 @@ def post(tx: Tx, messages: Sequence[Message]) -> None:
 
 def due(tx: Tx, limit: int) -> Sequence[Outgoing]:
     """The messages to be sent now, oldest first."""
-    return [
-        Outgoing(id=id, at=Instant(at), attempts=attempts, message=_message.decode(message))
-        for id, at, attempts, message in tx.all(_DUE, {"now": tx.now, "limit": limit})
-    ]
+    return [outgoing(*row) for row in tx.all(_DUE, {"now": tx.now, "limit": limit})]
+
+
+def outgoing(id: int, at: int, attempts: int, message: str) -> Outgoing:
+    """A row as a value."""
+    return Outgoing(id=id, at=Instant(at), attempts=attempts, message=_message.decode(message))
 
 
 def sent(tx: Tx, id: int, event: AuditEvent) -> None:

@@ -21,6 +21,7 @@ from remediator.store.limits import Limits
 from remediator.store.rejected import Rejected
 from remediator.store.sqlite_tx import SqliteTx
 from remediator.store.threads import Checkpoints, Readers, WriterThread, truncate
+from remediator.store.tx import Tx
 from remediator.store.writer import Call, Group, Taking
 
 T = TypeVar("T")
@@ -277,7 +278,7 @@ class SqliteCalls:
         assert self._group is not None
         return self._group
 
-    def _lease(self, tx: SqliteTx) -> Instant:
+    def _lease(self, tx: Tx) -> Instant:
         return Instant(tx.now + self._limits.lease)
 
 

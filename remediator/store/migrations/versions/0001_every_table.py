@@ -325,3 +325,38 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("target_key"),
     )
     op.create_index("target_lock_run", "target_lock", ["run"], unique=False)
+    if op.get_bind().dialect.name == "postgresql":
+        for statement in _POSTGRES:
+            op.execute(statement)
+
+
+_COUNTERS = ("alert", "audit", "run", "intent", "effect", "outbox", "rejected")
+_POSTGRES = (
+    *(f"CREATE SEQUENCE remediator_{counter}" for counter in _COUNTERS),
+    # Gives consecutive ids. Whoever numbers audit records holds a lock (0x52454d44, 2) in shared mode
+    # until it ends: so a sealer can see who may still commit a number that has been given out.
+    """
+    CREATE FUNCTION remediator_ids(counter text, wanted bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+    DECLARE
+      sequence regclass := ('remediator_' || counter)::regclass;
+      low bigint;
+      high bigint;
+    BEGIN
+      IF counter = 'audit' THEN
+        PERFORM pg_advisory_xact_lock_shared(1380273476, 2);
+      END IF;
+      LOOP
+        SELECT min(n), max(n) INTO low, high
+        FROM (SELECT nextval(sequence) AS n FROM generate_series(1, wanted)) AS taken;
+        EXIT WHEN high - low = wanted - 1;
+      END LOOP;
+      RETURN low;
+    END
+    $$
+    """,
+    # SQLite's one writer finds an alert by its fingerprint in memory; replicas must ask.
+    "CREATE INDEX alert_latest ON alert (sender, fingerprint, id)",
+    "CREATE UNIQUE INDEX alert_open ON alert (sender, fingerprint) WHERE resolved_at IS NULL",
+    # When an alert was delivered last. Lost in a crash of the server, which then means: unknown.
+    "CREATE UNLOGGED TABLE alert_seen (alert bigint PRIMARY KEY, seen_at bigint NOT NULL)",
+)

@@ -1,0 +1,326 @@
+"""How a call gets to PostgreSQL and back: opening, deadlines, and the watch over the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar, cast
+
+from remediator import failpoint
+from remediator.contracts import Clock, Delivery, Match, Receipt, Receiver
+from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
+from remediator.model import AuditEvent, Control, ControlKind, Instant
+from remediator.store import brakes, postgres_schema, trail
+from remediator.store.limits import Limits
+from remediator.store.postgres_claims import Held, Sending
+from remediator.store.postgres_intake import IntakeLane, Taking
+from remediator.store.postgres_link import Changed, Link, Server, tell
+from remediator.store.postgres_pool import Pool, Work, nothing
+from remediator.store.postgres_seen import Seen, SharedHistory
+from remediator.store.postgres_tx import PostgresTx
+from remediator.store.postgres_watch import Watch
+from remediator.store.sql import SqlStore
+from remediator.store.tx import Tx, insert
+
+T = TypeVar("T")
+_THREADS = 6
+_TICK = 0.1
+"""Seconds between two looks for calls that have waited too long."""
+_REMEMBER = insert("meta", "key, value") + "\nON CONFLICT (key) DO UPDATE SET value = excluded.value"
+_REMEMBERED = "SELECT value FROM meta WHERE key = 'server'"
+
+
+class PostgresCalls(SqlStore):
+    """Opens the database, and takes pieces of work to the threads that do them.
+
+    Args:
+        address: `postgresql://…`, as libpq reads it.
+        clock: None for the database's own.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        clock: Clock | None,
+        receivers: Mapping[str, Receiver],
+        *,
+        read_only: bool,
+        seal_key: bytes | None,
+        limits: Limits,
+    ) -> None:
+        self._address = address
+        self._clock = clock
+        self._read_only = read_only
+        self._key = seal_key
+        self._limits = limits
+        self._seen = Seen()
+        self._history = SharedHistory(receivers, self._seen)
+        self._held = Held()
+        self._sending = Sending()
+        self._server: Server | None = None
+        self._fatal: StoreUnavailable | None = None
+        self._waiting: dict[asyncio.Future[Any], tuple[float, float]] = {}
+        self._ticking = False
+        self._closed = "is not open yet"
+
+    # ------------------------------------------------------------ opening and closing
+
+    @property
+    def fatal(self) -> StoreUnavailable | None:
+        """Why this store answers nothing any more until it is opened anew; None if all is well: the
+        database is another one than it was, or no longer keeps what it says."""
+        return self._fatal
+
+    async def open(self) -> None:
+        """Reach the server, check that it can be trusted, make or migrate the tables.
+
+        A database that went on elsewhere since the last time (a standby took over, a backup was put
+        back) is opened paused: what was committed last may be missing from it.
+
+        Raises:
+            ConfigurationError: the address, the server's settings or the schema cannot be used.
+            StoreUnavailable: the server cannot be reached.
+        """
+        await asyncio.to_thread(self._open)
+        self._pool = Pool(self._link, self._spoiled, _THREADS, "store")
+        self._lane = IntakeLane(self._intake_link, self._spoiled, self._limits, self._seen)
+        self._watch = Watch(
+            self._link,
+            self._spoiled,
+            self._seen,
+            self._held,
+            self._limits,
+            None if self._read_only else self._clock,
+            beats=not self._read_only,
+        )
+        self._lane.start()
+        self._watch.start()
+        self._closed = ""
+
+    def _open(self) -> None:
+        link = Link(
+            self._address,
+            self._limits,
+            self._clock,
+            seconds=self._limits.write,
+            read_only=self._read_only,
+        )
+        try:
+            self._server = link.server
+            if self._read_only:
+                postgres_schema.must_be_current(link.connection)
+            else:
+                postgres_schema.bring_up_to_date(link.connection)
+                link.close()
+                link = self._link()
+                link.write(self._recognise, nothing, nothing)
+            link.tx.begin(read_only=True)
+            self._seen.opened_at = link.tx.now
+        except BaseException as error:
+            told = tell(error)
+            if told is error:
+                raise
+            raise told from error
+        finally:
+            link.close()
+
+    def _recognise(self, tx: PostgresTx) -> None:
+        tx.lock("recognise")
+        server = self._server
+        assert server is not None
+        row = tx.one(_REMEMBERED)
+        now = f"{server.system}:{server.timeline}"
+        if row is not None and row[0] == now:
+            return
+        tx.run(_REMEMBER, {"key": "server", "value": now})
+        if row is None:
+            return
+        before = Server(*row[0].split(":"))
+        reason = f"the database was {before} and is {server}: check what is missing, then resume"
+        brakes.put(tx, Control(kind=ControlKind.PAUSE, scope="", reason=reason, actor="daemon", since=tx.now))
+        data = {"before": row[0], "now": now}
+        trail.append(
+            tx, (AuditEvent(kind="control.paused", reason="database_changed", observed=reason, data=data),)
+        )
+
+    async def close(self) -> None:
+        """Write what is queued, hand back what is claimed, and let go."""
+        if self._closed:
+            self._closed = "is closed"
+            return
+        if not self._read_only and self._fatal is None:
+            with contextlib.suppress(StoreError):
+                await self._write(self._hand_over, self._limits.intake)
+        self._closed = "is closed"
+        await asyncio.to_thread(self._let_go)
+
+    def _hand_over(self, tx: Tx) -> None:
+        raise NotImplementedError
+
+    def _let_go(self) -> None:
+        self._lane.stop()
+        self._watch.stop()
+        self._pool.close()
+
+    def _link(self) -> Link:
+        return self._connect(self._limits.write)
+
+    def _intake_link(self) -> Link:
+        return self._connect(self._limits.intake)
+
+    def _connect(self, seconds: float) -> Link:
+        if self._fatal is not None:
+            raise StoreUnavailable(str(self._fatal))
+        try:
+            return Link(
+                self._address,
+                self._limits,
+                self._clock,
+                seconds=seconds,
+                expected=self._server,
+                read_only=self._read_only,
+            )
+        except Changed as changed:
+            self._spoiled(str(changed))
+            raise StoreUnavailable(str(changed)) from changed
+
+    def _spoiled(self, why: str) -> None:
+        self._fatal = StoreUnavailable(why)
+
+    # ------------------------------------------------------------ how calls travel
+
+    async def now(self) -> Instant:
+        """The database's clock: as it said within the last second, and the time that went by since,
+        or its answer now."""
+        self._check_open()
+        if self._clock is not None:
+            return self._clock.now()
+        told = self._watch.now()
+        return told if told is not None else await self._read(lambda tx: tx.now)
+
+    async def _take(self, delivery: Delivery, match: Match) -> Receipt:
+        self._check_writable()
+        loop = asyncio.get_running_loop()
+        promise = self._promise(self._limits.intake)
+
+        def done(taking: Taking) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_resolve, promise, taking.answer, taking.error)
+
+        self._lane.put(Taking(delivery, match, time.monotonic() + self._limits.intake, done))
+        return cast(Receipt, await promise)
+
+    async def _write(
+        self,
+        work: Callable[[PostgresTx], T],
+        seconds: float | None = None,
+        *,
+        sync: bool = True,
+        point: str = "",
+        qualifier: str = "",
+        settled: Work | None = None,
+    ) -> T:
+        self._check_writable()
+        wait = self._limits.write if seconds is None else seconds
+        before = after = nothing
+        if point:
+
+            def before() -> None:
+                failpoint.hit(f"{point}.before_commit", qualifier)
+
+            def after() -> None:
+                failpoint.hit(f"{point}.after_commit", qualifier)
+
+        deadline = time.monotonic() + wait
+        future = self._pool.write(work, deadline, settled=settled, before=before, after=after)
+        return cast(T, await self._awaited(future, wait))
+
+    async def _read(self, work: Callable[[PostgresTx], T], seconds: float | None = None) -> T:
+        self._check_open()
+        wait = self._limits.write if seconds is None else seconds
+        return cast(T, await self._awaited(self._pool.read(work, time.monotonic() + wait), wait))
+
+    async def _look(self, work: Callable[[PostgresTx], T]) -> T:
+        return await self._read(work, self._limits.intake)
+
+    async def _awaited(self, future: Future[Any], seconds: float) -> Any:
+        loop = asyncio.get_running_loop()
+        promise = self._promise(seconds)
+
+        def done(inner: Future[Any]) -> None:
+            if inner.cancelled():
+                return
+            error = inner.exception()
+            answer = None if error is not None else inner.result()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_resolve, promise, answer, error)
+
+        future.add_done_callback(done)
+        try:
+            return await promise
+        finally:
+            future.cancel()  # what has not begun need not; what is under way ends by itself
+
+    def _promise(self, seconds: float) -> asyncio.Future[Any]:
+        """A future that fails by itself when its time is up, or when the server has been silent."""
+        if len(self._waiting) >= self._limits.queue:
+            raise StoreUnavailable(
+                f"{len(self._waiting)} calls wait for the store already (at most {self._limits.queue}); "
+                "try again"
+            )
+        loop = asyncio.get_running_loop()
+        promise: asyncio.Future[Any] = loop.create_future()
+        now = loop.time()
+        self._waiting[promise] = (now + self._limits.intake, now + seconds)
+        promise.add_done_callback(lambda one: self._waiting.pop(one, None))
+        if not self._ticking:
+            self._ticking = True
+            loop.call_later(_TICK, self._tick)
+        return promise
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        silent = self._watch.silent > self._limits.intake
+        for promise, (patience, deadline) in list(self._waiting.items()):
+            if now >= deadline or (silent and now >= patience):
+                _resolve(promise, None, StoreUnavailable("the store did not answer in time; try again"))
+        self._ticking = bool(self._waiting)
+        if self._ticking:
+            loop.call_later(_TICK, self._tick)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"the store {self._closed}")
+        if self._fatal is not None:
+            raise StoreUnavailable(str(self._fatal))
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self._read_only:
+            raise StoreError("the store is open for reading only; ask the running daemon (--server)")
+
+    def _lease(self, tx: Tx) -> Instant:
+        return Instant(tx.now + self._limits.lease)
+
+
+def _resolve(promise: asyncio.Future[Any], answer: object, error: BaseException | None) -> None:
+    if promise.done():
+        return
+    if error is not None:
+        promise.set_exception(error)
+    else:
+        promise.set_result(answer)
+
+
+def check_driver() -> None:
+    """Raise ConfigurationError where the driver is not installed."""
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            "store.url: PostgreSQL needs its driver: pip install 'remediator[postgres]'"
+        ) from error

@@ -1,0 +1,138 @@
+"""Who works on what, among replicas: runs by leases, messages by putting them off, and whether a
+transaction whose COMMIT had no answer was committed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+from remediator.contracts import Admission, Move, Outgoing
+from remediator.model import MINUTE, SECOND, Instant, IntentOutcome, Millis, Run, RunId
+from remediator.store import claims, effects, outbox, rows
+from remediator.store.rows import RUN, encode
+from remediator.store.tx import Tx
+
+_CLAIM = f"""
+WITH due AS (
+  SELECT id FROM run
+  WHERE outcome IS NULL AND next_at <= :now AND (lease_until IS NULL OR lease_until <= :now)
+  ORDER BY next_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
+)
+UPDATE run SET epoch = epoch + 1, worker = :worker, lease_until = :lease_until, woken = 0
+WHERE id IN (SELECT id FROM due) RETURNING {RUN}
+"""  # noqa: S608
+_BEAT = """
+UPDATE run SET lease_until = :until
+FROM unnest(CAST(:runs AS bigint[]), CAST(:epochs AS bigint[])) AS held (id, epoch)
+WHERE run.id = held.id AND run.epoch = held.epoch AND run.outcome IS NULL
+  AND run.lease_until IS NOT NULL AND run.lease_until < :until
+"""
+_ROW = f"SELECT {RUN}, lease_until FROM run WHERE id = :id FOR UPDATE"  # noqa: S608
+_NONCE = "SELECT nonce FROM intent WHERE run = :run AND number = :number"
+_DUE = """
+WITH due AS (
+  SELECT id FROM outbox
+  WHERE sent_at IS NULL AND (next_at <= :now OR id = ANY(:own))
+  ORDER BY at, id LIMIT :limit FOR UPDATE SKIP LOCKED
+)
+UPDATE outbox SET next_at = :later WHERE id IN (SELECT id FROM due)
+RETURNING at, id, attempts, message
+"""
+_HAND_OVER = "UPDATE outbox SET next_at = :now WHERE id = ANY(:own) AND sent_at IS NULL"
+
+LONGEST = Millis(5 * MINUTE)
+"""A claim is not kept up longer than this: whoever has not moved a run by then has lost it."""
+_SENDING = Millis(60 * SECOND)
+"""How long a message is one replica's to send."""
+
+
+def claim(tx: Tx, worker: str, limit: int, lease: Millis) -> Sequence[Run]:
+    """Take due runs that no other replica is just taking."""
+    effects.open_returns(tx)
+    values = {"now": tx.now, "limit": limit, "worker": worker, "lease_until": tx.now + lease}
+    found = [rows.run(row) for row in tx.change(_CLAIM, values)]
+    return sorted(found, key=lambda run: (run.next_at or 0, run.id))
+
+
+def admitted(tx: Tx, run: Run, admission: Admission) -> Run | None:
+    """The run as ADMIT left it, if its intent is there. Waits for whoever still has the row."""
+    row = tx.one(_ROW, {"id": run.id})
+    found = tx.one(_NONCE, {"run": run.id, "number": admission.intent.number})
+    same = found is not None and found[0] == admission.intent.nonce
+    return rows.run(row) if same and row is not None and row[16] == run.epoch else None
+
+
+def moved(tx: Tx, run: Run, change: Move) -> Run | None:
+    """The run as the move left it, if it was made. Waits for whoever still has the row."""
+    row = tx.one(_ROW, {"id": run.id})
+    if row is None:
+        return None
+    found = rows.run(row)
+    keeps = any(update.outcome is IntentOutcome.PENDING for update in change.intents)
+    wanted = (run.epoch, change.state, change.outcome, change.reason, encode(change.progress))
+    if (found.epoch, found.state, found.outcome, found.reason, encode(found.progress)) != wanted:
+        return None
+    return found if keeps or row[-1] is None else None
+
+
+class Held:
+    """The runs that this process holds, for its heartbeat."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[RunId, tuple[int, float]] = {}
+
+    def take(self, runs: Iterable[Run], now: float) -> None:
+        """They are ours from now on. Args: now: on time.monotonic."""
+        with self._lock:
+            self._runs.update((run.id, (run.epoch, now)) for run in runs)
+
+    def drop(self, runs: Iterable[Run]) -> None:
+        """They are nobody's, or somebody else's."""
+        with self._lock:
+            for run in runs:
+                if self._runs.get(run.id, (None, 0.0))[0] == run.epoch:
+                    del self._runs[run.id]
+
+    def beat(self, tx: Tx, lease: Millis, now: float) -> None:
+        """Prolong the leases, except those held for too long."""
+        with self._lock:
+            self._runs = {id: one for id, one in self._runs.items() if now - one[1] < LONGEST / SECOND}
+            held = sorted((id, epoch) for id, (epoch, _) in self._runs.items())
+        if held:
+            ids, epochs = [id for id, _ in held], [epoch for _, epoch in held]
+            tx.run(_BEAT, {"runs": ids, "epochs": epochs, "until": tx.now + lease})
+
+    def release(self, tx: Tx) -> None:
+        """Hand them all back: this process ends."""
+        with self._lock:
+            held = sorted((id, epoch) for id, (epoch, _) in self._runs.items())
+            self._runs = {}
+        tx.many(claims.RELEASE, [{"now": tx.now, "id": id, "epoch": epoch} for id, epoch in held])
+
+
+class Sending:
+    """The messages that this process sends. It is told of them again until it says what became of
+    them; the other replicas are not, unless it falls silent."""
+
+    def __init__(self) -> None:
+        self._own: dict[int, Instant] = {}
+
+    def due(self, tx: Tx, limit: int) -> Sequence[Outgoing]:
+        """Messages to be sent now, oldest first."""
+        own = [id for id, until in self._own.items() if until > tx.now]
+        later = Instant(tx.now + _SENDING)
+        values = {"now": tx.now, "own": own, "limit": limit, "later": later}
+        found = sorted(tx.change(_DUE, values))
+        self._own = {**{id: self._own[id] for id in own}, **{row[1]: later for row in found}}
+        return [outbox.outgoing(id, at, attempts, message) for at, id, attempts, message in found]
+
+    def done(self, id: int) -> None:
+        """What became of it is written."""
+        self._own.pop(id, None)
+
+    def hand_over(self, tx: Tx) -> None:
+        """Leave the rest to the others."""
+        own = list(self._own)
+        if own:
+            tx.run(_HAND_OVER, {"now": tx.now, "own": own})

@@ -1,0 +1,237 @@
+"""Takes deliveries on PostgreSQL: what an alert is, is decided under a lock from the rows themselves.
+
+One thread takes everything that is queued. What only repeats the rows is answered by one read. The
+rest is one transaction: it holds its senders' locks, reads again what is known of the alerts, decides
+by the same rules as SQLite's intake, and writes many rows at once. The unique indexes stand behind
+the locks: whoever meets one starts again from what is committed then.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, cast
+
+from remediator import failpoint
+from remediator.contracts import Delivery, Match, Receipt
+from remediator.errors import PayloadError, StoreError, StoreUnavailable
+from remediator.store.intake import ALERT, EVENT, Intake
+from remediator.store.limits import Limits
+from remediator.store.postgres_link import Changed, CommitLost, Link, again, tell
+from remediator.store.postgres_seen import Seen
+from remediator.store.postgres_tx import PostgresTx
+from remediator.store.rejected import Rejected
+from remediator.store.tx import Row
+
+_GROUP = 256
+"""Deliveries in one transaction at most."""
+_TRIES = 6
+_KNOWN = """
+SELECT latest.* FROM unnest(CAST(:senders AS text[]), CAST(:fingerprints AS text[])) AS wanted (sender, fingerprint)
+CROSS JOIN LATERAL (
+  SELECT id, sender, fingerprint, starts_at, sent_starts_at, status, digest, resolved_at, last_event
+  FROM alert WHERE alert.sender = wanted.sender AND alert.fingerprint = wanted.fingerprint
+  ORDER BY id DESC LIMIT 1
+) AS latest
+"""  # noqa: E501
+_UPDATE = """
+UPDATE alert SET status = :status, sent_starts_at = :sent, digest = :digest, resolved_at = :resolved_at,
+  last_event = :event WHERE id = :id
+"""
+_UPDATED = ("status", "sent", "digest", "resolved_at", "event", "id")
+_EVERYTHING = 1 << 62
+
+
+class Taking:
+    """One delivery in the queue. `done` is called once, in the lane's thread, with one of the two."""
+
+    __slots__ = ("answer", "deadline", "delivery", "done", "error", "match")
+
+    def __init__(
+        self, delivery: Delivery, match: Match, deadline: float, done: Callable[[Taking], None]
+    ) -> None:
+        self.delivery = delivery
+        self.match = match
+        self.deadline = deadline
+        self.done = done
+        self.answer: Receipt | None = None
+        self.error: BaseException | None = None
+
+
+class IntakeLane:
+    """The thread.
+
+    Args:
+        connect: makes a connection.
+        changed: told when the server is no longer one to write to.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Link], changed: Callable[[str], None], limits: Limits, seen: Seen
+    ) -> None:
+        self._connect = connect
+        self._changed = changed
+        self._limits = limits
+        self._seen = seen
+        self._link: Link | None = None
+        self._queue: queue.SimpleQueue[Taking | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store-intake", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, taking: Taking) -> None:
+        """Queue a delivery."""
+        self._queue.put(taking)
+
+    @property
+    def waiting(self) -> int:
+        return self._queue.qsize()
+
+    def stop(self) -> None:
+        """Take what is queued, then end. Blocks."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._link is not None:
+            self._link.close()
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            item: Taking | None = self._queue.get()
+            group: list[Taking] = []
+            while True:
+                if item is None:
+                    stopping = True
+                else:
+                    group.append(item)
+                if len(group) >= _GROUP:
+                    break
+                try:
+                    item = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+            for taking in self._taken(group):
+                taking.done(taking)
+
+    # ------------------------------------------------------------ a group
+
+    def _taken(self, group: Sequence[Taking]) -> Sequence[Taking]:
+        late = time.monotonic()
+        _fail([taking for taking in group if taking.deadline <= late], StoreUnavailable("too late"))
+        waiting = [taking for taking in group if taking.error is None]
+        for attempt in range(_TRIES):
+            if not waiting:
+                break
+            last = attempt == _TRIES - 1
+            try:
+                link = self._open()
+                rows = link.read(partial(_known, deliveries=[taking.delivery for taking in waiting]))
+                known = self._intake(rows)
+                waiting = [taking for taking in waiting if not self._repeats(known, taking)]
+                if waiting:
+                    self._take(link, waiting)
+                break
+            except CommitLost as lost:
+                # Taken once more, it is a repeat if it was committed.
+                if last:
+                    _fail(waiting, StoreUnavailable(f"PostgreSQL was lost in a commit ({lost.__cause__})"))
+            except Exception as error:  # noqa: BLE001 - also what matching raised: its caller is told
+                if again(error) and not last:
+                    time.sleep(0.01 * attempt)
+                elif len(waiting) == 1 or self._all(error):
+                    _fail(waiting, self._told(error))
+                    break
+                else:  # at least one of them cannot be written: find out which
+                    for taking in waiting:
+                        self._taken([taking])
+                    break
+        return group
+
+    def _open(self) -> Link:
+        if self._link is None or not self._link.usable:
+            self._link = self._connect()
+        return self._link
+
+    def _repeats(self, known: Intake, taking: Taking) -> bool:
+        """Whether a delivery only says what is committed; then it is answered."""
+        taking.answer = known.repeated(taking.delivery)
+        if taking.answer is None:
+            return False
+        own, received = known.known.by_sender[taking.delivery.sender], taking.delivery.received_at
+        self._seen.note((own[alert.fingerprint].id, received) for alert, _ in taking.delivery.parsed.alerts)
+        return True
+
+    def _take(self, link: Link, group: Sequence[Taking]) -> None:
+        deliveries = [taking.delivery for taking in group]
+
+        def work(tx: PostgresTx) -> Intake:
+            for sender in sorted({delivery.sender for delivery in deliveries}):
+                tx.lock(f"intake:{sender}")
+            intake = self._intake(_known(tx, deliveries))
+            alerts = sum(len(delivery.parsed.alerts) for delivery in deliveries)
+            tx.reserve("audit", sum(max(1, len(delivery.parsed.alerts)) for delivery in deliveries))
+            tx.reserve("alert", alerts)
+            for taking in group:
+                taking.answer = intake.take(tx, taking.delivery, taking.match)
+            _flush(tx, intake)
+            return intake
+
+        intake = link.write(
+            work, lambda: failpoint.hit("accept.before_commit"), lambda: failpoint.hit("accept.after_commit")
+        )
+        self._seen.note(
+            (known.id, known.seen_at)
+            for own in intake.known.by_sender.values()
+            for known in own.values()
+            if known.seen_at is not None
+        )
+
+    def _intake(self, rows: Iterable[Row]) -> Intake:
+        """The rules of intake, knowing these rows, which are all there is of their alerts."""
+        intake = Intake(self._limits, Rejected(self._limits))
+        intake.opened(_EVERYTHING)
+        intake.known.load(cast(Iterable[Any], rows))
+        return intake
+
+    # ------------------------------------------------------------ faults
+
+    @staticmethod
+    def _all(error: BaseException) -> bool:
+        return isinstance(tell(error), StoreUnavailable | Changed)
+
+    def _told(self, error: BaseException) -> BaseException:
+        if isinstance(error, Changed):
+            self._changed(str(error))
+            return StoreUnavailable(str(error))
+        if isinstance(error, OverflowError | UnicodeError):
+            return PayloadError(f"a value of this delivery cannot be stored: {error}")
+        told = tell(error)
+        if told is not error and type(told) is StoreError:
+            return PayloadError(f"a value of this delivery cannot be stored: {error}")
+        return told
+
+
+def _known(tx: PostgresTx, deliveries: Sequence[Delivery]) -> Sequence[Row]:
+    """The latest row of each of their alerts, as `KnownAlerts.load` takes it."""
+    pairs = sorted({(one.sender, alert.fingerprint) for one in deliveries for alert, _ in one.parsed.alerts})
+    if not pairs:
+        return ()
+    values = {"senders": [sender for sender, _ in pairs], "fingerprints": [one for _, one in pairs]}
+    return tx.all(_KNOWN, values)
+
+
+def _flush(tx: PostgresTx, intake: Intake) -> None:
+    tx.copy("alert", ALERT, intake.alerts)
+    tx.many(_UPDATE, [dict(zip(_UPDATED, row, strict=True)) for row in intake.updates])
+    tx.copy("alert_event", EVENT, intake.events)
+    intake.wake(tx)
+    intake.clear()
+
+
+def _fail(group: Sequence[Taking], error: BaseException) -> None:
+    for taking in group:
+        taking.error = error

@@ -1,0 +1,78 @@
+"""Brings a PostgreSQL database to this version's schema: one replica migrates, the others wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remediator.errors import ConfigurationError
+from remediator.store import VERSION
+from remediator.store.postgres_tx import CLASS, MIGRATING
+from remediator.store.upgrade import refuse_newer
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from remediator.store.tx import Row
+
+_TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+_WAIT = "SET statement_timeout = 0; SET lock_timeout = 0"
+
+
+def version(connection: Connection[Row]) -> str | None:
+    """The schema's version; None if there are no tables.
+
+    Raises:
+        ConfigurationError: there are tables, but not remediator's.
+    """
+    tables = {row[0] for row in connection.execute(_TABLES)}
+    if not tables:
+        return None
+    row = None
+    if "alembic_version" in tables and "alert_event" in tables:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    if row is None:
+        raise ConfigurationError(
+            f"store.url: the database holds other tables ({', '.join(sorted(tables)[:5])}); "
+            "give remediator a database, or a schema in its search_path, of its own"
+        )
+    return str(row[0])
+
+
+def bring_up_to_date(connection: Connection[Row]) -> None:
+    """Make the tables, or migrate older ones, in one transaction under a lock that lasts with the
+    connection.
+
+    Args:
+        connection: its own, for its time limits are lifted.
+
+    Raises:
+        ConfigurationError: a newer version has migrated it already.
+    """
+    found = version(connection)
+    if found == VERSION:
+        return
+    if found is not None:
+        refuse_newer(found)
+    connection.execute(_WAIT, prepare=False)
+    connection.execute(f"SELECT pg_advisory_lock({CLASS}, {MIGRATING})")
+    if version(connection) != VERSION:
+        from remediator.store.migrations import migrate_postgres
+
+        migrate_postgres(connection)
+
+
+def must_be_current(connection: Connection[Row]) -> None:
+    """For readers, which change nothing.
+
+    Raises:
+        ConfigurationError: the schema is not this version's.
+    """
+    found = version(connection)
+    if found is None:
+        raise ConfigurationError("the store is empty: start the daemon once, which makes its tables")
+    refuse_newer(found)
+    if found != VERSION:
+        raise ConfigurationError(
+            f"the store's schema is version {found}, this remediator reads {VERSION}: "
+            "start the daemon once, which migrates it"
+        )

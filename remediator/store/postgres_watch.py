@@ -1,0 +1,130 @@
+"""The watch over the server: its pulse, its clock, the leases of this replica, what it has seen.
+
+A thread with a connection of its own, so that a busy store is not taken for a dead one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from remediator.contracts import Clock
+from remediator.errors import StoreUnavailable
+from remediator.model import SECOND, Instant
+from remediator.store import postgres_seen
+from remediator.store.limits import Limits
+from remediator.store.postgres_claims import Held
+from remediator.store.postgres_link import Changed, Link, tell
+from remediator.store.postgres_pool import nothing
+from remediator.store.postgres_seen import Seen
+
+log = structlog.get_logger()
+
+_PULSE = 0.5
+_SHARE = 2.0
+"""Seconds between two writings of what was seen."""
+_FRESH = 1.0
+"""Seconds for which the server's word about the time is carried on."""
+
+
+class Watch:
+    """Runs until stopped.
+
+    Args:
+        connect: makes a connection.
+        changed: told when the server is no longer one to write to.
+        clock: None for the database's own.
+        beats: whether this process holds leases and sees deliveries; not where it only reads.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Link],
+        changed: Callable[[str], None],
+        seen: Seen,
+        held: Held,
+        limits: Limits,
+        clock: Clock | None,
+        *,
+        beats: bool,
+    ) -> None:
+        self._connect = connect
+        self._changed = changed
+        self._seen = seen
+        self._held = held
+        self._limits = limits
+        self._clock = clock
+        self._beats = beats
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="store-watch", daemon=True)
+        self._told: tuple[float, int] = (time.monotonic(), 0)
+        self._next_beat = 0.0
+        self._next_share = 0.0
+        self._away = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Share what is left, then end. Blocks."""
+        self._stopping.set()
+        self._thread.join()
+
+    @property
+    def silent(self) -> float:
+        """Seconds since the server's last word."""
+        return time.monotonic() - self._told[0]
+
+    def now(self) -> Instant | None:
+        """The server's clock; None if it has said nothing lately."""
+        at, said = self._told
+        gone = time.monotonic() - at
+        return Instant(said + int(gone * SECOND)) if said and gone < _FRESH else None
+
+    def _run(self) -> None:
+        link: Link | None = None
+        last = False
+        while not last:
+            last = self._stopping.is_set()
+            try:
+                if link is None or not link.usable:
+                    link = self._connect()
+                self._turn(link, last)
+                if self._away:
+                    self._away = False
+                    log.info("store.back")
+            except Exception as error:
+                if isinstance(error, Changed):
+                    self._changed(str(error))
+                told = tell(error)
+                if not isinstance(told, StoreUnavailable | Changed):
+                    log.exception("store.watch_fault")
+                elif not self._away:
+                    self._away = True
+                    log.warning("store.away", error=str(told))
+                if link is not None:
+                    link.roll_back()
+            self._stopping.wait(_PULSE)
+        if link is not None:
+            link.close()
+
+    def _turn(self, link: Link, last: bool) -> None:
+        asked = time.monotonic()
+        _, now = link.check_pulse(link.server.system, link.server)
+        answered = time.monotonic()
+        self._told = ((asked + answered) / 2, now)
+        if not self._beats:
+            return
+        if answered >= self._next_beat:
+            lease = self._limits.lease
+            if self._clock is None:  # a driven clock's leases end when its driver says so
+                link.write(lambda tx: self._held.beat(tx, lease, answered), nothing, nothing)
+            self._next_beat = answered + lease / SECOND / 3
+        taken = self._seen.take() if last or answered >= self._next_share else {}
+        if taken:
+            link.write(lambda tx: postgres_seen.put(tx, taken), nothing, nothing)
+            self._seen.shared(taken)
+            self._next_share = answered + _SHARE
