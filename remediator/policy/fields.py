@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from remediator import duration
-from remediator.model import Blast, Budget, Millis
+from remediator.model import DAY, Blast, Budget, Millis, span
 from remediator.policy import comparison, matcher
 from remediator.policy.comparison import Comparison
 
@@ -75,7 +75,20 @@ def _positive(value: Millis) -> Millis:
     return value
 
 
+LOOK_BACK = Millis(31 * DAY)
+"""The longest window of a budget and the longest cooldown: both are counted from what the store keeps of
+actions, at least a day more than this (store.limits, keep_intents)."""
+
+
 _BUDGET = re.compile(r"([0-9]{1,9})\s+per\s+(\S+)")
+
+
+def _remembered(value: Millis) -> Millis:
+    if value > LOOK_BACK:
+        raise ValueError(
+            f"{span(value)} is longer than actions are remembered; at most {span(LOOK_BACK)} is allowed"
+        )
+    return value
 
 
 def budget(text: str) -> Budget:
@@ -91,6 +104,7 @@ def budget(text: str) -> Budget:
     count = int(found[1])
     if count < 1 or window <= 0:
         raise ValueError(f"{text[:60]!r} allows nothing; to stop a policy use mode: observe")
+    _remembered(window)
     return Budget(count=count, window=window)
 
 
@@ -134,6 +148,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 Duration = Annotated[Millis, BeforeValidator(_duration), Field(json_schema_extra=_DURATION_SCHEMA)]
 Positive = Annotated[Duration, AfterValidator(_positive)]
+Remembered = Annotated[Duration, AfterValidator(_remembered)]
 BudgetField = Annotated[
     Budget,
     PlainValidator(_read(Budget, budget, "4 per 1h"), json_schema_input_type=str),

@@ -25,6 +25,7 @@ from remediator.policy.fields import (
     MatcherField,
     Name,
     Positive,
+    Remembered,
 )
 from remediator.policy.template import With
 
@@ -95,7 +96,7 @@ class Remedy(Frozen):
 class Limits(Frozen):
     """How often, how many at once and how much. Left out means these, never none."""
 
-    cooldown: Duration = Field(
+    cooldown: Remembered = Field(
         default=Millis(10 * MINUTE), description="Rest of a target after an action of any policy."
     )
     per_target: tuple[BudgetField, ...] = Field(

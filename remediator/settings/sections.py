@@ -150,8 +150,8 @@ class Engine(Section):
     """How long a claimed run belongs to its worker without a heartbeat."""
     poll: Positive = Millis(1 * SECOND)
     """Longest wait between two looks for due runs."""
-    action_timeout: Positive = Millis(30 * SECOND)
-    """After this an action's call counts as unknown."""
+    action_timeout: Positive = Field(default=Millis(25 * SECOND), le=25 * SECOND)
+    """After this an action's call counts as unknown; at most 25s, since its run is claimed for 30s."""
     check_timeout: Positive = Millis(10 * SECOND)
     """After this a check counts as unanswered."""
     shutdown_grace: Positive = Millis(25 * SECOND)

@@ -119,6 +119,8 @@ def test_blast_radius(radius: BlastRadius, amount: float, whole: float | None, a
         ("on_failure: revert", "limits: {budget: []}", "23:18: budget has 0 entries; at least 1 must stand there"),
         ("on_failure: revert", "limits: {budget: [4 in 1h]}", "23:19: '4 in 1h' is not a budget; write for example 4 per 1h"),
         ("on_failure: revert", "limits: {budget: [0 per 1h]}", "allows nothing"),
+        ("on_failure: revert", "limits: {budget: [1 per 32d]}", "23:19: 32d is longer than actions are remembered; at most 31d is allowed"),
+        ("on_failure: revert", "limits: {cooldown: 45d}", "23:20: cooldown: 45d is longer than actions are remembered; at most 31d is allowed"),
         ("on_failure: revert", "limits: {concurrent: 0}", "23:22: concurrent: input should be greater than or equal to 1"),
         ("on_failure: revert", "limits: {concurrent: true}", "23:22: concurrent:"),
         ("on_failure: revert", "limits: {blast_radius: 150%}", "23:24: blast_radius: '150%' is not a blast radius"),

@@ -376,6 +376,13 @@ def test_addresses_hide_their_password_where_they_are_shown() -> None:
         assert "hunter2" in str(Address(text))
 
 
+def test_a_call_may_not_take_longer_than_its_run_is_claimed(tmp_path: Path) -> None:
+    file = tmp_path / "remediator.yaml"
+    file.write_text("engine: {action_timeout: 40s}\n")
+    with pytest.raises(ConfigurationError, match="action_timeout"):
+        load(file)
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().server.port = 1  # type: ignore[misc]
