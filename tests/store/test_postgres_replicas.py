@@ -1,0 +1,343 @@
+"""Two stores on one PostgreSQL database: what one must not do beside the other."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from remediator.clock import DrivenClock, SystemClock
+from remediator.contracts import Held, NewEffect
+from remediator.model import (
+    HOUR,
+    MINUTE,
+    SECOND,
+    Alert,
+    AuditEvent,
+    Control,
+    ControlKind,
+    Instant,
+    Message,
+    Millis,
+    Outcome,
+    Reason,
+    Run,
+    Severity,
+    State,
+    Status,
+)
+from remediator.store import open_store
+from tests.store.world import START, Lines, World, alert, limit, opening, plan
+
+
+async def replica(database: str, clock: DrivenClock) -> World:
+    async def reopen() -> None:
+        raise NotImplementedError
+
+    world = World(open_store(database, clock, receivers={"lines": Lines()}), clock, reopen)
+    await world.store.open()
+    return world
+
+
+@pytest_asyncio.fixture
+async def pair(database: str) -> AsyncIterator[tuple[World, World]]:
+    """Two replicas with one clock."""
+    clock = DrivenClock(START)
+    one, two = await replica(database, clock), await replica(database, clock)
+    await one.activate()
+    yield one, two
+    await one.store.close()
+    await two.store.close()
+
+
+Pair = tuple[World, World]
+
+
+async def test_both_receive_the_same_alerts_at_once(pair: Pair) -> None:
+    """As the peers of one Alertmanager deliver them."""
+    for world in pair:
+        world.openings = lambda one: (opening(target=one.fingerprint, open_runs=1_000),)
+    payloads = [[alert(f"a{payload}-{number}") for number in range(5)] for payload in range(20)]
+    receipts = await asyncio.gather(
+        *(world.deliver(*payload) for payload in payloads for world in (*pair, *pair))
+    )
+    assert sum(receipt.accepted for receipt in receipts) == 100
+    assert sum(receipt.repeated for receipt in receipts) == 300
+    for world in pair:
+        assert len(await world.store.find_episodes(limit=500)) == 100
+        assert len(await world.store.find_runs(limit=500)) == 100
+    assert (await pair[0].kinds()).count("alert.accepted") == 100
+
+
+async def test_episodes_stay_whole_in_a_storm_of_changes(pair: Pair) -> None:
+    chance = random.Random(7)
+    names = ["a", "b", "c"]
+
+    def some() -> Alert:
+        status = chance.choice([Status.FIRING, Status.FIRING, Status.RESOLVED])
+        return alert(chance.choice(names), status, annotations={"n": str(chance.randrange(3))})
+
+    for _ in range(8):
+        pair[0].later(10 * MINUTE)
+        await asyncio.gather(*(world.deliver(some(), some()) for world in pair for _ in range(4)))
+    for name in names:
+        mine = [one for one in await pair[0].store.find_episodes(limit=500) if one.alert.fingerprint == name]
+        assert len([one for one in mine if one.resolved_at is None]) <= 1
+        assert len({one.alert.starts_at for one in mine}) == len(mine)
+        for one in mine:  # each change of an alert knows the one before
+            kinds = await pair[0].kinds(alert=one.id)
+            assert kinds[0] in ("alert.accepted", "alert.resolved")
+            assert all(kind != "alert.accepted" for kind in kinds[1:])
+
+
+async def test_the_limit_of_open_runs_holds_over_both(pair: Pair) -> None:
+    for world in pair:
+        world.openings = lambda one: (opening(target=one.fingerprint, open_runs=5),)
+    names = [f"a{number}" for number in range(20)]
+    await asyncio.gather(
+        *(
+            world.deliver(alert(name, sender=f"s{which}"), sender=f"s{which}")
+            for which, world in enumerate(pair)
+            for name in names
+        )
+    )
+    assert len(await pair[0].store.find_runs(open=True, limit=100)) == 5
+
+
+async def test_one_target_has_one_open_run_whoever_receives(pair: Pair) -> None:
+    for world in pair:
+        world.openings = lambda one: (opening(target="db:orders"),)
+    receipts = await asyncio.gather(
+        *(
+            world.deliver(alert(f"{which}-{number}", sender=f"s{which}"), sender=f"s{which}")
+            for which, world in enumerate(pair)
+            for number in range(10)
+        )
+    )
+    assert len({run for receipt in receipts for run in receipt.runs}) == 1
+    [run] = await pair[0].store.find_runs()
+    assert len(await pair[1].store.episodes(run.id)) == 20
+
+
+async def runs(pair: Pair, count: int, policy: str = "p") -> list[Run]:
+    pair[0].openings = lambda one: (opening(policy, target=one.fingerprint, open_runs=1_000),)
+    await pair[0].deliver(*(alert(f"{policy}{number}") for number in range(count)))
+    return list(await pair[0].store.claim("one", count))
+
+
+async def test_no_run_is_claimed_by_two(pair: Pair) -> None:
+    pair[0].openings = lambda one: (opening(target=one.fingerprint, open_runs=1_000),)
+    await pair[0].deliver(*(alert(f"a{number}") for number in range(60)))
+    found = await asyncio.gather(
+        *(world.store.claim(f"w{number}", 7) for number in range(8) for world in pair)
+    )
+    claimed = [run.id for some in found for run in some]
+    assert len(claimed) == len(set(claimed)) == 60
+
+
+@pytest.mark.parametrize("scope", ["global", "policy", "target"])
+async def test_no_budget_is_passed_by_both_together(pair: Pair, scope: str) -> None:
+    claimed = await runs(pair, 20)
+    answers = await asyncio.gather(
+        *(
+            pair[number % 2].admit(run, 1, limit(scope, 3), key="k" if scope == "target" else None)
+            for number, run in enumerate(claimed)
+        )
+    )
+    admitted = [answer for answer in answers if isinstance(answer, Run)]
+    if scope == "target":  # its lock is with the first
+        assert len(admitted) == 1
+    else:
+        assert len(admitted) == 3
+        assert {one.reason for one in answers if isinstance(one, Held)} == {Reason.BUDGET}
+
+
+async def test_no_target_is_held_by_two_and_no_concurrency_passed(pair: Pair) -> None:
+    claimed = await runs(pair, 24)
+    answers = await asyncio.gather(
+        *(
+            pair[number % 2].admit(run, 1, key=f"k{number % 8}", concurrent_global=5)
+            for number, run in enumerate(claimed)
+        )
+    )
+    admitted = [answer for answer in answers if isinstance(answer, Run)]
+    assert len(admitted) == 5
+    locks = await pair[1].store.locks()
+    assert sorted(locks.values()) == sorted(run.id for run in admitted)
+
+
+async def test_nothing_is_admitted_after_a_pause_was_answered(pair: Pair) -> None:
+    claimed = await runs(pair, 20)
+    done: list[Run | Held] = []
+
+    async def act(run: Run) -> None:
+        done.append(await pair[1].admit(run))
+
+    acting = [asyncio.create_task(act(run)) for run in claimed]
+    await asyncio.sleep(0.02)
+    pause = Control(kind=ControlKind.PAUSE, scope="", reason="drill", actor="alice", since=START)
+    await pair[0].store.set_control(pause, AuditEvent(kind="control.paused", actor="alice"))
+    before = {run.id for run in await pair[0].store.find_runs(limit=100) if run.state is State.ACTING}
+    await asyncio.gather(*acting)
+    assert {one.id for one in done if isinstance(one, Run)} == before
+    assert {one.reason for one in done if isinstance(one, Held)} <= {Reason.PAUSED}
+    assert [one.reason for one in await pair[1].store.controls()] == ["drill"]
+
+
+async def test_a_run_is_cancelled_or_admitted_but_not_both(pair: Pair) -> None:
+    from remediator.errors import Conflict, LeaseLost
+
+    claimed = await runs(pair, 12)
+
+    async def cancel(run: Run) -> str:
+        try:
+            await pair[0].store.cancel(run.id, AuditEvent(kind="run.cancelled", actor="alice", run=run.id))
+        except Conflict:
+            return "too late"
+        return "cancelled"
+
+    async def act(run: Run) -> str:
+        try:
+            return type(await pair[1].admit(run)).__name__
+        except LeaseLost:
+            return "lost"
+
+    for run in claimed:
+        ends = await asyncio.gather(cancel(run), act(run))
+        assert ends in (["cancelled", "lost"], ["too late", "Run"])
+        assert len(await pair[0].store.intents(run.id)) == (1 if ends[1] == "Run" else 0)
+
+
+async def test_a_lease_that_ran_out_opens_one_run_for_both(pair: Pair) -> None:
+    [run] = await runs(pair, 1)
+    run = await pair[0].admitted(run, key="k")
+    lease = NewEffect(field="size", prior=1, current=2, plan=plan("k"), expires_at=Instant(START + HOUR))
+    await pair[0].end(await pair[0].move(run, State.VERIFY, effects=(lease,)), Outcome.SUCCEEDED)
+    pair[0].later(HOUR)
+    found = await asyncio.gather(*(world.store.claim("w", 5) for _ in range(4) for world in pair))
+    assert len([run for some in found for run in some]) == 1
+
+
+async def test_a_message_is_sent_by_one_until_that_one_falls_silent(pair: Pair) -> None:
+    [run] = await runs(pair, 1)
+    told = Message(chain="on-call", severity=Severity.P2, subject="s", body="b")
+    await pair[0].move(run, messages=(told,), next_at=Instant(START + HOUR))
+    [message] = await pair[0].store.due_messages(10)
+    assert await pair[1].store.due_messages(10) == []
+    assert [one.id for one in await pair[0].store.due_messages(10)] == [message.id]
+    pair[0].later(61 * SECOND)
+    assert [one.id for one in await pair[1].store.due_messages(10)] == [message.id]
+    await pair[1].store.message_sent(message.id, AuditEvent(kind="message.sent"))
+    assert await pair[0].store.due_messages(10) == []
+
+
+async def test_a_closing_replica_hands_over_what_it_has(database: str, pair: Pair) -> None:
+    third = await replica(database, pair[0].clock)
+    third.openings = lambda one: (opening(target=one.fingerprint),)
+    await third.deliver(alert("a"))
+    [run] = await third.store.claim("three", 5)
+    assert await pair[1].store.claim("two", 5) == []
+    await third.store.close()
+    assert [one.id for one in await pair[1].store.claim("two", 5)] == [run.id]
+
+
+# ---------------------------------------------------------------- sealing and retention
+
+
+async def test_two_sealers_make_one_chain(pair: Pair) -> None:
+    async def write(world: World) -> None:
+        for number in range(15):
+            await world.store.record((AuditEvent(kind="audit.read", actor=str(number)),) * 3)
+
+    async def seal(world: World) -> None:
+        for _ in range(10):
+            await world.store.seal()
+
+    await asyncio.gather(*(work(world) for work in (write, seal) for world in pair))
+    head = await pair[0].store.seal()
+    report = await pair[1].store.verify(head)
+    assert (report.sealed, report.unsealed, report.whole) == (90, 0, True)
+
+
+async def test_a_number_that_is_committed_late_is_sealed_all_the_same(database: str, pair: Pair) -> None:
+    """Ids are not in the order of commits: the sealer waits for whoever has a lower one."""
+    with psycopg.connect(database) as slow:
+        [id] = slow.execute("SELECT remediator_ids('audit', 1)").fetchone() or ()
+        await pair[0].store.record((AuditEvent(kind="audit.read", actor="later id"),))
+        sealing = asyncio.create_task(pair[1].store.seal())
+        await asyncio.sleep(0.2)
+        assert not sealing.done()
+        body = b'{"id":%d,"at":1,"event":{"kind":"audit.read"},"source":"audit_event"}' % id
+        slow.execute(
+            "INSERT INTO audit_event (id, at, kind, body) VALUES (%s, 1, 'audit.read', %s)", (id, body)
+        )
+        slow.commit()
+        head = await sealing
+    report = await pair[0].store.verify(head)
+    assert (report.sealed, report.unsealed, report.whole) == (2, 0, True)
+
+
+async def test_both_prune_at_once(pair: Pair) -> None:
+    for number in range(30):
+        await pair[0].deliver(alert(f"a{number}"), alert(f"a{number}", Status.RESOLVED))
+        await pair[1].store.record((AuditEvent(kind="audit.read"),))
+    await pair[0].store.seal()
+    pair[0].later(HOUR)
+    keep = dict.fromkeys(("alert", "alert_event", "audit_event"), Millis(MINUTE))
+    counts = await asyncio.gather(*(world.store.prune(keep) for world in pair))
+    assert sum(count.get("alert", 0) for count in counts) == 30
+    assert sum(count.get("audit_event", 0) for count in counts) == 30
+    head = await pair[1].store.seal()
+    assert (await pair[0].store.verify(head)).whole
+
+
+# ---------------------------------------------------------------- what is shared
+
+
+async def test_what_one_has_seen_the_other_knows_soon(pair: Pair) -> None:
+    receipt = await pair[0].deliver(alert("a"))
+    pair[0].later(MINUTE)
+    assert (await pair[0].deliver(alert("a"))).repeated == 1
+    for _ in range(60):
+        episode = await pair[1].store.episode(receipt.alerts[0])
+        if episode.seen_at is not None:
+            break
+        await asyncio.sleep(0.1)
+    assert episode.seen_at == START + MINUTE
+
+
+async def test_time_is_the_databases(database: str) -> None:
+    store = open_store(database, SystemClock(), receivers={"lines": Lines()})
+    await store.open()
+    with psycopg.connect(database) as connection:
+        [before] = connection.execute("SELECT extract(epoch FROM clock_timestamp()) * 1000").fetchone() or ()
+        said = await store.now()
+        await store.record((AuditEvent(kind="audit.read"),))
+        [after] = connection.execute("SELECT extract(epoch FROM clock_timestamp()) * 1000").fetchone() or ()
+    [record] = await store.audit()
+    assert before - 50 <= said <= after + 50
+    assert before - 1 <= record.at <= after + 1
+    await store.close()
+
+
+async def test_a_heartbeat_keeps_what_is_worked_on(database: str) -> None:
+    from remediator.store.limits import Limits
+
+    limits = Limits(lease=Millis(1_500))
+    stores = [open_store(database, SystemClock(), receivers={"lines": Lines()}, limits=limits) for _ in "ab"]
+    for store in stores:
+        await store.open()
+    now = await stores[0].now()
+    from tests.store.world import delivery
+
+    await stores[0].accept(delivery((alert("a", at=now),), now), lambda one, at: (opening(next_at=at),))
+    [run] = await stores[0].claim("one", 1)
+    await asyncio.sleep(3)
+    assert await stores[1].claim("two", 1) == []
+    assert (await stores[0].run(run.id)).epoch == run.epoch
+    for store in stores:
+        await store.close()
