@@ -72,6 +72,8 @@ class World:
     """Groups with a size, levels that are measured, and faults to come."""
 
     sizes: dict[str, int] = field(default_factory=lambda: {"gpu": 3})
+    aliases: dict[str, str] = field(default_factory=dict)
+    """further names under which policies reach a group"""
     levels: dict[str, float | None] = field(default_factory=lambda: {"queue": 120.0})
     unsettled: int = 0
     faults: list[str] = field(default_factory=list)
@@ -144,10 +146,11 @@ class Resize(Action[ResizeParams]):
         return f"world:{params.group}"
 
     def observe(self, context: Context, params: ResizeParams) -> Observed:
-        if params.group not in self.world.sizes:
+        group = self.world.aliases.get(params.group, params.group)
+        if group not in self.world.sizes:
             raise Permanent(f"no group {params.group!r}")
-        target = Target(name=f"world:{params.group}", key=f"world/earth/{params.group}")
-        return Observed(target=target, fields={"size": self.world.sizes[params.group]})
+        target = Target(name=f"world:{params.group}", key=f"world/earth/{group}")
+        return Observed(target=target, fields={"size": self.world.sizes[group]})
 
     def plan(self, observed: Observed, params: ResizeParams, done: Sequence[Plan]) -> Plan | Nothing:
         size = observed.fields["size"]
@@ -166,7 +169,7 @@ class Resize(Action[ResizeParams]):
         )
 
     def apply(self, context: Context, plan: Plan, token: str) -> dict[str, Any]:
-        group = plan.params["group"]
+        group = plan.target.key.removeprefix("world/earth/")
         self.world.resize(group, plan.before["size"], plan.after["size"], token)
         return {"size": plan.after["size"]}
 
