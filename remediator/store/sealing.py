@@ -5,7 +5,11 @@ Hashing is done beside the writer; only the row of the seal goes through it.
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from operator import itemgetter
 
 from remediator.audit import seal
 from remediator.model import Instant
@@ -17,12 +21,15 @@ DELIVERY = "id, at, sender, kind, revision, truncated, test, changes, body"
 EVERY = (1 << 63) - 1
 _INSERT = insert("audit_seal", SEAL)
 _HEAD = f"SELECT {SEAL} FROM audit_seal ORDER BY id DESC LIMIT 1"  # noqa: S608
-_UNSEALED = {
-    source: f"SELECT id FROM {source} WHERE id > :upto AND id <= :settled ORDER BY id LIMIT :limit"  # noqa: S608
-    for source in SOURCES
-}
 _EVENT = "SELECT body FROM audit_event WHERE id = :id"
 _DELIVERY = f"SELECT {DELIVERY} FROM alert_event WHERE id = :id"  # noqa: S608
+_NEXT = "WHERE id > :upto AND id <= :settled ORDER BY id LIMIT :limit"
+_UNSEALED = {
+    "audit_event": f"SELECT id, body FROM audit_event {_NEXT}",  # noqa: S608
+    "alert_event": f"SELECT {DELIVERY} FROM alert_event {_NEXT}",  # noqa: S608
+}
+_AT_ONCE = 8
+"""Records read by one statement: each holds a body, of which not many shall be in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +83,24 @@ def prepare(tx: Tx, key: bytes | None, limit: int, settled: int = EVERY) -> Seal
     """
     last = tx.one(_HEAD)
     done = -1 if last is None else last[5]
-    records = sorted(
-        (row[0], source)
-        for source in SOURCES
-        for row in tx.all(_UNSEALED[source], {"upto": done, "settled": settled, "limit": limit})
-    )[:limit]
+    records = heapq.merge(*(_unsealed(tx, source, done, settled) for source in SOURCES), key=itemgetter(1))
+    items = tuple(islice(records, limit))
     algorithm = seal.algorithm(key)
-    if not records and (last is None or last[4] == algorithm or key is None):
+    if not items and (last is None or last[4] == algorithm or key is None):
         return None
-    items: list[seal.Item] = []
-    for id, source in records:
-        found = digest(tx, source, id)
-        if found is not None:
-            items.append((source, id, found))
-    return _seal(tx.now, last, tuple(items), records[-1][0] if records else done, algorithm, key)
+    return _seal(tx.now, last, items, items[-1][1] if items else done, algorithm, key)
+
+
+def _unsealed(tx: Tx, source: str, done: int, settled: int) -> Iterator[seal.Item]:
+    """The digests of what came after the record `done`, in order."""
+    while rows := tx.all(_UNSEALED[source], {"upto": done, "settled": settled, "limit": _AT_ONCE}):
+        for row in rows:
+            body = raw(row[-1])
+            found = seal.digest(body) if source == "audit_event" else seal.delivery_digest(row[:8], body)
+            yield source, row[0], found
+        if len(rows) < _AT_ONCE:
+            return
+        done = rows[-1][0]
 
 
 def write(tx: Tx, sealed: Sealed) -> None:
