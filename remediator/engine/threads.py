@@ -67,5 +67,10 @@ class Threads:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(deliver, value, error)
 
-        threading.Thread(target=run, daemon=True, name="call").start()
-        return await asyncio.wait_for(done, timeout)
+        try:
+            threading.Thread(target=run, daemon=True, name="call").start()
+        except RuntimeError as error:  # the process may have no more threads
+            self._free.release()
+            raise Temporary(f"not started: {error}; see the limits of the daemon's process") from error
+        async with asyncio.timeout(timeout):
+            return await done

@@ -45,6 +45,7 @@ FROM effect JOIN run ON run.id = effect.run
 WHERE effect.returned_at IS NULL AND effect.return_run IS NULL AND effect.expires_at <= :now
 ORDER BY effect.expires_at LIMIT 100
 """
+_ABOUT = "SELECT alert FROM run_alert WHERE run = :run ORDER BY attached_at, alert"
 _RETURNED_BY = "UPDATE effect SET return_run = :run WHERE id = :id"
 
 
@@ -112,7 +113,9 @@ def open_returns(tx: Tx) -> None:
                 progress=Progress(effect=id),
             ),
         )
-        attach(tx, run, AlertId(alert))
+        # All that the lender was about: while one of them fires, the lease is still needed.
+        for (about,) in tx.all(_ABOUT, {"run": lender}):
+            attach(tx, run, AlertId(about))
         tx.run(_RETURNED_BY, {"run": run, "id": id})
         event = AuditEvent(
             kind="run.created",

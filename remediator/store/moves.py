@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from remediator.contracts import Move
 from remediator.errors import Conflict, LeaseLost, NotFound
 from remediator.model import (
@@ -112,7 +114,15 @@ def cancel(tx: Tx, id: RunId, event: AuditEvent) -> Run:
         outcome=Outcome.CANCELLED,
         reason=Reason.CANCELLED_BY_PERSON,
         observed=f"cancelled by {event.actor}",
-        events=(event,),
+        events=(
+            msgspec.structs.replace(
+                event,
+                alert=run.alert,
+                policy=run.policy,
+                target=run.target,
+                reason=Reason.CANCELLED_BY_PERSON.value,
+            ),
+        ),
     )
     return write(tx, run, change, lease_until=None)
 

@@ -157,6 +157,21 @@ async def test_a_lease_is_extended_once_while_the_alert_fires_then_a_person_deci
         assert len(await r.store.due_messages(10)) == 1
 
 
+async def test_a_lease_is_needed_while_any_alert_of_its_run_fires() -> None:
+    async with rig(LEASED, unsettled=3) as r:
+        await r.fire(pod="a")
+        await r.fire(pod="b")
+        await r.until(HOUR)
+        assert len(await r.store.episodes((await r.run()).id)) == 2
+        await r.resolve(pod="a")
+        await r.until(3 * HOUR)
+        assert r.world.sizes["gpu"] == 5
+        assert (await r.runs())[-1].reason is Reason.LEASE_EXTENDED
+        await r.resolve(pod="b")
+        await r.until(5 * HOUR)
+        assert r.world.sizes["gpu"] == 3
+
+
 async def test_a_later_run_inherits_the_oldest_prior_value() -> None:
     async with rig(LEASED) as r:
         await r.fire(pod="a")

@@ -211,6 +211,9 @@ async def test_cancel(world: World) -> None:
     done = await world.store.cancel(run.id, AuditEvent(kind="run.cancelled", actor="alice", run=run.id))
     assert (done.outcome, done.reason) == (Outcome.CANCELLED, Reason.CANCELLED_BY_PERSON)
     assert await world.kinds(run=run.id) == ["run.created", "run.cancelled"]
+    (said,) = await world.store.audit(policy=run.policy, kind="run.cancelled")  # found like any other
+    assert (said.event.alert, said.event.target) == (run.alert, run.target)
+    assert (said.event.actor, said.event.reason) == ("alice", Reason.CANCELLED_BY_PERSON)
     with pytest.raises(LeaseLost):
         await world.move(run, State.GUARD)
     with pytest.raises(Conflict, match="ended"):
