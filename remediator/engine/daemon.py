@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 import structlog
 
+from remediator.clock import SteadyClock
 from remediator.contracts import Catalogue, Delivery, Parsed, Receiver, Store
 from remediator.engine.explain import Explanation, explain
 from remediator.engine.openings import opening
@@ -42,7 +43,7 @@ class Daemon:
     """Everything wired together. `wiring.build` makes one.
 
     drain: sends the outbox until cancelled. warm: reaches what must be reached before it is needed.
-    close: lets go of connections, after all else.
+    close: lets go of connections, after all else. clock: the store's, where it is not the database's.
     """
 
     settings: Settings
@@ -54,6 +55,7 @@ class Daemon:
     drain: Callable[[], Awaitable[None]]
     warm: Callable[[], Awaitable[None]]
     close: Callable[[], None]
+    clock: SteadyClock | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _started: bool = False
 
@@ -75,7 +77,7 @@ class Daemon:
             (0.5, "seal", Sealer(self.store)),
             (2.0, "gauges", Gauges(self.store)),
             (3600.0, "retention", Retention(self.store, keep)),
-            (1.0, "clock", ClockWatch(self.store)),
+            (1.0, "clock", ClockWatch(self.store, self.clock)),
             (self.settings.policies.reload / 1000, "policies", Reloading(self.policies)),
         )
         self._tasks = [
@@ -95,9 +97,7 @@ class Daemon:
         """Finish what is under way or hand it over, seal, and close."""
         self.rest()
         await self.worker.stop(self.settings.engine.shutdown_grace / 1000)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
         try:
             await self.store.seal()
         except StoreError as error:  # what is not sealed now is sealed by the next process
@@ -227,6 +227,16 @@ class Daemon:
     async def explain(self, id: AlertId, policy: str | None = None) -> Explanation:
         """Why something did or did not happen about an alert."""
         return await explain(self.store, self.policies.revision, id, policy=policy)
+
+
+async def ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: a cancellation can meet the very moment in which what the
+    task waited for is done, and be lost."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1)
 
 
 class Manual:

@@ -71,7 +71,8 @@ class Worker:
                 pause = 1.0
             if not self._stopping:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
 
     def rest(self) -> None:
         """Claim no more; what is under way goes on."""

@@ -52,7 +52,8 @@ class AppriseNotifier:
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._threads, self._notify, message)
         try:
-            await asyncio.wait_for(work, self._timeout)
+            async with asyncio.timeout(self._timeout):
+                await work
         except TimeoutError:
             raise NotificationError(
                 f"notifier {self.name}: no answer within {self._timeout:g} s; see whether the service is up"

@@ -73,7 +73,8 @@ class Drain:
                     log.warning("outbox.unreadable", error=str(error))
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._idle / SECOND)
+                    async with asyncio.timeout(self._idle / SECOND):
+                        await self._wake.wait()
         finally:
             await self._finish()
 

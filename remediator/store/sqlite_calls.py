@@ -220,7 +220,8 @@ class SqliteCalls:
         wait = self._limits.write if seconds is None else seconds
         future = asyncio.wrap_future(self._readers.submit(work, wait))
         try:
-            return cast(T, await asyncio.wait_for(future, wait))
+            async with asyncio.timeout(wait):
+                return cast(T, await future)
         except TimeoutError:
             raise StoreUnavailable(f"the store did not answer a read within {wait:g}s; try again") from None
 
