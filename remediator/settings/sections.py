@@ -146,14 +146,10 @@ class Engine(Section):
 
     workers: int = Field(default=8, ge=1, le=64)
     """Runs advanced at the same time."""
-    lease: Positive = Millis(30 * SECOND)
-    """How long a claimed run belongs to its worker without a heartbeat."""
-    poll: Positive = Millis(1 * SECOND)
-    """Longest wait between two looks for due runs."""
     action_timeout: Positive = Field(default=Millis(25 * SECOND), le=25 * SECOND)
     """After this an action's call counts as unknown; at most 25s, since its run is claimed for 30s."""
-    check_timeout: Positive = Millis(10 * SECOND)
-    """After this a check counts as unanswered."""
+    check_timeout: Positive = Field(default=Millis(10 * SECOND), le=20 * SECOND)
+    """After this a check counts as unanswered; at most 20s, which is all that a run may ask before it acts."""
     shutdown_grace: Positive = Millis(25 * SECOND)
     """How long actions in progress may take to end at shutdown."""
 
