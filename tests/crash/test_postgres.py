@@ -1,0 +1,93 @@
+"""Two daemons on one PostgreSQL: any takes any alert, each run acts once, and one can die."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.crash.installation import Installation, firing
+from tests.crash.provider import Provider
+from tests.crash.test_kill import ESCALATION, POLICY
+from tests.servers.postgres import Postgres
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with Postgres() as server:
+        yield server
+
+
+def daemons(
+    tmp_path: Path, server: Postgres, name: str, provider: Provider, count: int
+) -> list[Installation]:
+    with psycopg.connect(server.superuser_dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    policy = POLICY.replace("for: 1s\n", "").replace(
+        "escalate:", "limits: {{budget: [100 per 1h], concurrent: 6, open_runs: 100}}\nescalate:"
+    )
+    made = []
+    for number in range(count):
+        home = tmp_path / f"replica{number}"
+        home.mkdir()
+        made.append(
+            Installation(
+                home,
+                {
+                    "grow.yaml": policy.format(url=provider.url),
+                    "escalation.yaml": ESCALATION,
+                    "limits.yaml": "global: {budget: [100 per 1h], concurrent: 6}\n",
+                },
+                store={"url": server.dsn(dbname=name)},
+                connections={"recorder": {"kind": "http", "url": provider.url}},
+                plugins=["tests.crash.plugin"],
+            )
+        )
+    return made
+
+
+@pytest.mark.slow
+def test_each_acts_once_and_one_takes_over_from_the_dead(tmp_path: Path, server: Postgres) -> None:
+    count = 10
+    with Provider(slow=0.5) as provider, ExitStack() as stack:
+        one, two = (stack.enter_context(one) for one in daemons(tmp_path, server, "over", provider, 2))
+        one.start(wait=False)  # both at once: one makes the tables, the other waits for it
+        two.start()
+        one.until(one._ready, "the first is ready")
+        for number in range(count):  # as two peers of an Alertmanager deliver, to whichever
+            assert one.post(firing(queue=f"q{number}")) == 200
+            assert two.post(firing(queue=f"q{number}")) == 200
+        one.kill()
+        killed = time.monotonic()
+        two.until(
+            lambda: len(two.runs()) == count and all(run["outcome"] for run in two.runs()),
+            "the other ends every run",
+            seconds=60,
+        )
+        took = time.monotonic() - killed
+        assert provider.twice() == []
+        assert provider.collisions == []
+        grown = [call["name"] for call in provider.calls]
+        assert sorted(grown) == sorted(set(grown))
+        assert len(two.get("alerts", limit=100)["items"]) == count
+        assert two.get("audit/verify")["changed"] == []
+        assert took < 50  # the lease of what the first had claimed, and the landing time
+
+
+def test_a_pause_on_one_holds_on_the_other_within_a_second(tmp_path: Path, server: Postgres) -> None:
+    with Provider() as provider, ExitStack() as stack:
+        one, two = (stack.enter_context(one) for one in daemons(tmp_path, server, "pause", provider, 2))
+        one.start()
+        two.start()
+        paused = one.http.post("/api/v1/control/pause", json={"reason": "drill"})
+        assert paused.status_code < 300, paused.text
+        assert two.post(firing(queue="held")) == 200
+        assert one.post(firing(queue="held2")) == 200
+        two.until(
+            lambda: [run["reason"] for run in two.runs()] == ["paused", "paused"], "both wait", seconds=10
+        )
+        assert provider.calls == []
