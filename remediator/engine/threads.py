@@ -7,6 +7,8 @@ for ever cannot eat the process; its late answer is handed to whoever asked to b
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import queue
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,7 +20,8 @@ Late = Callable[[object | None, BaseException | None], None]
 
 
 class Threads:
-    """One thread a call: cheap beside any network call, and none is ever shared with a hung one.
+    """A thread for each call under way, and none is ever shared with a hung one. Those that have
+    done their call wait for the next: to start one costs more than a run has time for.
 
     Args:
         most: how many calls may be under way, hung ones included.
@@ -27,6 +30,7 @@ class Threads:
     def __init__(self, most: int = 64) -> None:
         self._free = threading.BoundedSemaphore(most)
         self._most = most
+        self._idle: list[_Thread] = []
 
     async def call(self, work: Callable[[], T], timeout: float, late: Late | None = None) -> T:
         """Run `work` and return its value.
@@ -55,7 +59,7 @@ class Threads:
             else:
                 done.set_result(value)  # type: ignore[arg-type]
 
-        def run() -> None:
+        def run(thread: _Thread) -> None:
             value: T | None = None
             error: BaseException | None = None
             try:
@@ -63,14 +67,38 @@ class Threads:
             except BaseException as raised:  # noqa: BLE001 - carried to the caller, who interprets it
                 error = raised
             finally:
+                self._idle.append(thread)  # before the call's place is free: so there are at most `most`
                 self._free.release()
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(deliver, value, error)
 
         try:
-            threading.Thread(target=run, daemon=True, name="call").start()
+            thread = self._idle.pop()  # the latest to end: its memory is warm
+        except IndexError:
+            thread = _Thread()
+        try:
+            thread.do(run)
         except RuntimeError as error:  # the process may have no more threads
             self._free.release()
             raise Temporary(f"not started: {error}; see the limits of the daemon's process") from error
         async with asyncio.timeout(timeout):
             return await done
+
+
+class _Thread:
+    """Does one piece of work after another, each of which it is handed only when it has none."""
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[_Thread], None]] = queue.SimpleQueue()
+        self._started = False
+
+    def do(self, work: Callable[[_Thread], None]) -> None:
+        """Raises RuntimeError if no thread can be started."""
+        if not self._started:
+            threading.Thread(target=self._run, daemon=True, name="call").start()
+            self._started = True
+        self._work.put(work)
+
+    def _run(self) -> None:
+        while True:
+            self._work.get()(self)
