@@ -128,7 +128,6 @@ class Reason(StrEnum):
     UNVERIFIED = "unverified"
     NOT_HEALED = "not_healed"
     VERIFY_UNKNOWN = "verify_unknown"
-    REVERTED = "reverted"
     LEASE_EXPIRED = "lease_expired"
     LEASE_EXTENDED = "lease_extended"
     LEASE_STILL_NEEDED = "lease_still_needed"

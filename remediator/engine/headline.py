@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remediator.engine.shapes import time
 from remediator.engine.timeline import because
-from remediator.model import Instant, Millis, Outcome, Reason, Run, State, span
+from remediator.model import Instant, Millis, Origin, Outcome, Reason, Run, State, span
 
 _NOT_DONE = {
     Outcome.OBSERVED: "only observes",
@@ -22,6 +22,8 @@ def headline(run: Run, next: str = "") -> str:
         next: what `following` says of an open run.
     """
     why = because(run.reason, run.observed, run.allowed)
+    if run.origin is Origin.LEASE:
+        return _lease(run, next, why)
     if run.open:
         acted = f"acted on {run.target}; now it" if run.progress.applied else "has not acted yet: it"
         return f"Open: policy {run.policy} {acted} {next}"
@@ -37,6 +39,15 @@ def headline(run: Run, next: str = "") -> str:
     if run.outcome is Outcome.REVERTED:
         return f"Undone: {acted} and put it back{why}"
     return f"Done, but not healed: {acted} and handed it to a person{why}"
+
+
+def _lease(run: Run, next: str, why: str) -> str:
+    """A run of this origin puts back; that it applied nothing says nothing."""
+    if run.open:
+        return f"Open: the lease of policy {run.policy} on {run.target} has ended; it {next}"
+    if run.outcome is Outcome.REVERTED:
+        return f"Put back: the lease of policy {run.policy} on {run.target} has ended"
+    return f"Not put back: the lease of policy {run.policy} on {run.target} has ended{why}"
 
 
 def following(run: Run, now: Instant, give_up: Millis | None) -> str:

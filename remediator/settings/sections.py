@@ -149,7 +149,7 @@ class Engine(Section):
     action_timeout: Positive = Field(default=Millis(25 * SECOND), le=25 * SECOND)
     """After this an action's call counts as unknown; at most 25s, since its run is claimed for 30s."""
     check_timeout: Positive = Field(default=Millis(10 * SECOND), le=20 * SECOND)
-    """After this a check counts as unanswered; at most 20s, which is all that a run may ask before it acts."""
+    """After this a check counts as unanswered; at most 20s, for a run may ask no longer than that."""
     shutdown_grace: Positive = Millis(25 * SECOND)
     """How long actions in progress may take to end at shutdown."""
 

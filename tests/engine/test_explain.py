@@ -9,11 +9,12 @@ import msgspec
 import pytest
 
 from remediator.engine.explain import Explanation, explain
+from remediator.engine.headline import headline
 from remediator.errors import ConfigurationError, NotFound
-from remediator.model import MINUTE, SECOND, AlertId
+from remediator.model import HOUR, MINUTE, SECOND, AlertId
 from remediator.policy.set import PolicySet, compile_set
 from remediator.policy.vocabulary import Vocabulary
-from tests.engine.world import Rig, World
+from tests.engine.world import POLICY, Rig, World
 
 QUEUE = """
 name: queue
@@ -243,3 +244,30 @@ async def test_no_such_alert() -> None:
     async with Rig(QUEUE) as rig:
         with pytest.raises(NotFound):
             await asked(rig, 99)
+
+
+async def test_the_end_of_a_lease_is_told_as_what_it_is() -> None:
+    async with Rig(POLICY + "    expires: 2h\n", world=World(unsettled=2)) as r:
+        (alert,) = (await r.fire()).alerts
+        await r.until(HOUR)
+        await r.resolve()
+        r.world.unsettled = 2
+        await r.until(2 * HOUR)
+        said = (await explain(r.store, r.policies.revision, alert)).headline
+        assert said.startswith("Open: the lease of policy queue on world:gpu has ended; it puts back")
+        await r.until(3 * HOUR)
+        back = (await r.runs())[-1]
+        assert headline(back) == "Put back: the lease of policy queue on world:gpu has ended"
+
+
+async def test_a_lease_that_stays_says_that_it_was_not_put_back() -> None:
+    async with Rig(POLICY + "    expires: 2h\n") as r:
+        await r.fire()
+        await r.until(HOUR)
+        await r.resolve()
+        r.world.sizes["gpu"] = 8
+        await r.until(3 * HOUR)
+        said = headline((await r.runs())[-1])
+        assert said.startswith(
+            "Not put back: the lease of policy queue on world:gpu has ended: changed_by_person"
+        )
