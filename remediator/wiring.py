@@ -12,13 +12,14 @@ import structlog
 from remediator import failpoint, metrics
 from remediator.catalogue import PACKAGES, scan
 from remediator.clients.connections import CallContext, Connections
-from remediator.clock import SystemClock
+from remediator.clock import SteadyClock, SystemClock
 from remediator.contracts import Catalogue, Clock, Context, Notifier, Receiver, Store
 from remediator.engine.case import Tools
 from remediator.engine.daemon import MANUAL, Daemon, Manual
 from remediator.engine.execute import Execute
 from remediator.engine.policies import Compile, Policies
 from remediator.engine.threads import Threads
+from remediator.engine.upkeep import JUMP
 from remediator.engine.worker import Worker
 from remediator.errors import ActionError
 from remediator.model import Episode, Instant
@@ -123,7 +124,9 @@ def build(settings: Settings, clock: Clock | None = None) -> Daemon:
         failpoint.arm(settings.failpoint)
     metrics.declare(senders=settings.senders, notifiers=settings.notifiers)
     known = catalogue(settings.plugins)
-    durable = store(settings, clock)
+    # PostgreSQL tells its own time; only where time is ours can a jump be held back.
+    steady = SteadyClock(JUMP) if clock is None and settings.store.path is not None else None
+    durable = store(settings, clock or steady)
     connections = Connections(settings.connections)
 
     def context(now: Instant, episode: Episode | None) -> Context:
@@ -163,4 +166,5 @@ def build(settings: Settings, clock: Clock | None = None) -> Daemon:
         drain=drain.run,
         warm=warm,
         close=connections.close,
+        clock=steady,
     )

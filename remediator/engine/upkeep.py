@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from remediator import metrics
+from remediator.clock import SteadyClock
 from remediator.contracts import Store
 from remediator.engine.policies import Policies
 from remediator.errors import StoreError
@@ -86,23 +87,37 @@ class Retention:
 
 
 class ClockWatch:
-    """Pauses the daemon when the wall clock jumps: budgets and cooldowns are counted by it."""
+    """Pauses the daemon when the wall clock jumps: budgets and cooldowns are counted by it.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        clock: the store's, where it is ours: it shows a jump only after the pause is written. Without
+            one the time is the database's, and is compared from turn to turn.
+    """
+
+    def __init__(self, store: Store, clock: SteadyClock | None = None) -> None:
         self._store = store
+        self._clock = clock
         self._last: tuple[Instant, float] | None = None
 
     async def __call__(self) -> None:
+        if self._clock is not None:
+            jump = self._clock.jump()
+            if jump:
+                await self._pause(jump, self._clock.now())
+                self._clock.accept()
+            return
         wall, steady = await self._store.now(), time.monotonic()
         before, self._last = self._last, (wall, steady)
         if before is None:
             return
-        jump = (wall - before[0]) - round((steady - before[1]) * 1000)
-        if abs(jump) < JUMP:
-            return
+        jump = Millis((wall - before[0]) - round((steady - before[1]) * 1000))
+        if abs(jump) >= JUMP:
+            await self._pause(jump, wall)
+
+    async def _pause(self, jump: Millis, now: Instant) -> None:
         seen = f"the clock jumped by {'-' if jump < 0 else '+'}{span(abs(jump))}"
         await self._store.set_control(
-            Control(kind=ControlKind.PAUSE, scope="", reason=seen, actor="daemon", since=wall),
+            Control(kind=ControlKind.PAUSE, scope="", reason=seen, actor="daemon", since=now),
             AuditEvent(kind="control.paused", observed=seen, allowed=f"at most {span(JUMP)}"),
         )
         log.error("clock.jumped", observed=seen, do="check the clock, then: remediator resume")

@@ -1,0 +1,64 @@
+"""A clock that jumps is not believed before somebody has taken notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from remediator.clock import SteadyClock
+from remediator.engine.upkeep import JUMP, ClockWatch
+from remediator.model import HOUR, SECOND, ControlKind, Millis
+from tests.engine.world import START, Rig
+
+
+@dataclass
+class Hardware:
+    """A wall clock and the time that has passed, in milliseconds."""
+
+    wall: int = START
+    passed: int = 0
+
+    def tick(self, millis: int, jump: int = 0) -> None:
+        self.passed += millis
+        self.wall += millis + jump
+
+    def clock(self) -> SteadyClock:
+        return SteadyClock(JUMP, lambda: self.wall * 1_000_000, lambda: self.passed * 1_000_000)
+
+
+def test_it_follows_the_wall_clock_and_its_small_corrections() -> None:
+    hardware = Hardware()
+    clock = hardware.clock()
+    hardware.tick(10 * SECOND, jump=-4 * SECOND)
+    assert clock.now() == START + 6 * SECOND
+    assert clock.jump() == 0
+
+
+def test_a_jump_is_held_back_until_it_is_accepted() -> None:
+    for jump in (2 * HOUR, -2 * HOUR):
+        hardware = Hardware()
+        clock = hardware.clock()
+        hardware.tick(SECOND, jump=jump)
+        assert clock.now() == START + SECOND
+        hardware.tick(SECOND)
+        assert clock.now() == START + 2 * SECOND
+        assert clock.jump() == jump
+        clock.accept()
+        assert clock.now() == START + 2 * SECOND + jump
+        assert clock.jump() == 0
+
+
+async def test_the_pause_is_written_before_anybody_sees_the_new_time() -> None:
+    hardware = Hardware()
+    clock = hardware.clock()
+    async with Rig() as rig:
+        watch = ClockWatch(rig.store, clock)
+        await watch()
+        assert await rig.store.controls() == []
+        hardware.tick(SECOND, jump=2 * HOUR)
+        assert clock.now() == START + SECOND
+        await watch()
+        (pause,) = await rig.store.controls()
+        assert (pause.kind, pause.scope) == (ControlKind.PAUSE, "")
+        assert "+2h" in pause.reason
+        assert clock.now() == START + SECOND + 2 * HOUR
+        assert Millis(clock.jump()) == 0
