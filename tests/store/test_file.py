@@ -118,7 +118,6 @@ def test_network_file_systems_are_refused(path: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("postgresql://host/db", "PostgreSQL is not supported yet"),
         ("mysql://host/db", "'mysql' is no store"),
         ("/var/lib/x.db", "is no store"),
         ("sqlite://relative.db", "names a host"),
