@@ -78,6 +78,32 @@ def check_place(path: Path) -> Path:
     return true
 
 
+class Place:
+    """The file that was opened. A name that no longer leads to it means that whatever is written is
+    lost with the process: the file was deleted, moved, or another one was put in its place."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found = _file(path)
+
+    def lost(self) -> StoreUnavailable | None:
+        """Why the file can no longer be trusted; None while it stands where it was opened."""
+        if _file(self._path) == self._found:
+            return None
+        return StoreUnavailable(
+            f"{self._path} was deleted, moved or replaced while it was open; "
+            "put it back, or restore a backup, then restart"
+        )
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Lock:
     """An exclusive lock beside the file, for the process's life. Holding it proves every earlier
     process dead, for the kernel drops it with the process."""

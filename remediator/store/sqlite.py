@@ -13,7 +13,7 @@ from remediator.contracts import (
     Match,
     Receipt,
 )
-from remediator.errors import Conflict
+from remediator.errors import Conflict, StoreUnavailable
 from remediator.model import (
     AuditEvent,
     Millis,
@@ -26,6 +26,7 @@ from remediator.store import (
     sealing,
     trail,
 )
+from remediator.store.file import Place
 from remediator.store.prune import Old
 from remediator.store.sql import SqlStore
 from remediator.store.sqlite_calls import SqliteCalls
@@ -35,6 +36,18 @@ from remediator.store.writer import Undo
 
 class SqliteStore(SqliteCalls, SqlStore):
     """See `contracts.Store`; its methods are described there."""
+
+    _place: Place | None = None
+
+    async def open(self) -> None:
+        await super().open()
+        if self._path is not None and not self._read_only:
+            self._place = Place(self._path)
+
+    @property
+    def fatal(self) -> StoreUnavailable | None:
+        """As described in `SqliteCalls`; also when the file is no longer where it was opened."""
+        return super().fatal or (self._place.lost() if self._place is not None else None)
 
     async def accept(self, delivery: Delivery, match: Match) -> Receipt:
         return await self._take(delivery, match)
