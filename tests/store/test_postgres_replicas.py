@@ -341,3 +341,26 @@ async def test_a_heartbeat_keeps_what_is_worked_on(database: str) -> None:
     assert (await stores[0].run(run.id)).epoch == run.epoch
     for store in stores:
         await store.close()
+
+
+async def test_a_replica_stopped_in_the_middle_of_intake_holds_nobody_up_for_long(
+    database: str, pair: Pair
+) -> None:
+    """As SIGSTOP does: its session holds the sender's lock in a transaction that stands still."""
+    from remediator.errors import StoreUnavailable
+    from remediator.store.limits import Limits
+    from remediator.store.postgres_link import Link
+
+    stopped = Link(database, Limits(), None, seconds=2)
+    stopped.tx.begin()
+    stopped.tx.lock("intake:am")
+    with pytest.raises(StoreUnavailable):
+        await pair[0].deliver(alert("a"))
+    for _ in range(40):
+        try:
+            receipt = await pair[1].deliver(alert("a"))
+            break
+        except StoreUnavailable:
+            await asyncio.sleep(0.1)
+    assert receipt.accepted + receipt.repeated == 1
+    stopped.close()
