@@ -46,7 +46,7 @@ async def list_(
 @verb(app, "explain")
 async def explain(
     call: Invocation,
-    id: Annotated[int, typer.Argument(help="As in `alerts list`.", min=1)],
+    id: Annotated[int, typer.Argument(help="As in `alerts list`.", min=1, max=values.MOST_ID)],
     policy: Annotated[str | None, typer.Option(help="Ask about this policy only.")] = None,
 ) -> None:
     """Say why something did, or did not, happen about an alert."""

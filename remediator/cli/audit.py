@@ -16,8 +16,10 @@ app = group()
 @verb(app, "query")
 async def query(
     call: Invocation,
-    alert: Annotated[int | None, typer.Option(min=1, help="Only about this alert.")] = None,
-    run: Annotated[int | None, typer.Option(min=1, help="Only about this run.")] = None,
+    alert: Annotated[
+        int | None, typer.Option(min=1, max=values.MOST_ID, help="Only about this alert.")
+    ] = None,
+    run: Annotated[int | None, typer.Option(min=1, max=values.MOST_ID, help="Only about this run.")] = None,
     policy: Annotated[str | None, typer.Option(help="Only of this policy.")] = None,
     target: Annotated[str | None, typer.Option(help="Only of this target.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only of this kind, e.g. run.refused.")] = None,

@@ -17,7 +17,7 @@ GOOD = frozenset({"succeeded", "observed", "nothing_to_do"})
 """Outcomes after which `runs show -w` exits with 0."""
 _EVERY = 0.5
 
-Id = Annotated[int, typer.Argument(help="As in `runs list`.", min=1, show_default=False)]
+Id = Annotated[int, typer.Argument(help="As in `runs list`.", min=1, max=values.MOST_ID, show_default=False)]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stays in the audit log.")]
 
 
@@ -26,7 +26,9 @@ async def list_(
     call: Invocation,
     open: Annotated[bool | None, typer.Option("--open/--ended", help="Only these.")] = None,
     policy: Annotated[str | None, typer.Option(help="Only of this policy.")] = None,
-    alert: Annotated[int | None, typer.Option(min=1, help="Only about this alert.")] = None,
+    alert: Annotated[
+        int | None, typer.Option(min=1, max=values.MOST_ID, help="Only about this alert.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
 ) -> None:
     """List runs, newest first."""

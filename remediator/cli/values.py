@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 
 import typer
 
+MOST_ID = 2**63 - 1
+"""What the store can count to."""
+
 _MATCHER = re.compile(r"[=~!{]")
 
 

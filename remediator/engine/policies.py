@@ -133,6 +133,17 @@ class Policies:
             await self._store.record((event,))
             self._seen, self._refused = files, str(error)
             return
+        if not proposed.policies and self.current is not None and self.current.policies:
+            self._seen, self._refused = (
+                files,
+                (
+                    f"{self._directory} holds no policy any more; the {len(self.current.policies)} that are active "
+                    "stay, for a volume that is not mounted looks like this; to stop them all, pause the daemon"
+                ),
+            )
+            event = AuditEvent(kind="policy.rejected", observed=self._refused, allowed="at least one policy")
+            await self._store.record((event,))
+            return
         if proposed.hash != self.hash:
             event = AuditEvent(
                 kind="policy.loaded",

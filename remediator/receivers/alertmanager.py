@@ -34,6 +34,8 @@ from remediator.receivers.reading import (
 from remediator.settings import Sender
 
 VERSION = "4"
+MOST = 1_000_000_000
+"""A larger number of alerts left out is this one: no column and no counter holds what can be sent."""
 _NUL = b"\\u0000"
 """How a NUL arrives: JSON allows it escaped only."""
 # Members of an enumeration cost twice a global to look up, and this is the hot path.
@@ -91,7 +93,9 @@ class Alertmanager:
                 field, message = explain(error)
                 path = f"alerts[{position}].{field}" if field else f"alerts[{position}]"
                 bad.append(Bad(field=path, message=message, body=bytes(raw)))
-        return Parsed(alerts=tuple(alerts), bad=tuple(bad), truncated=max(0, envelope.truncatedAlerts))
+        return Parsed(
+            alerts=tuple(alerts), bad=tuple(bad), truncated=min(max(0, envelope.truncatedAlerts), MOST)
+        )
 
     def alert(self, sender: str, body: bytes, position: int, now: Instant) -> Alert:
         """The alert at `position` of what `parse` gave for this body."""

@@ -90,6 +90,12 @@ def test_what_is_not_there_is_a_no(ask: Ask) -> None:
         assert said.out == ""
 
 
+def test_a_number_beyond_all_ids_is_wrong_usage(ask: Ask) -> None:
+    said = ask("alerts", "explain", 10**23)
+    assert said.code == 2
+    assert "Traceback" not in said.err
+
+
 def test_runs_are_listed_and_shown(ask: Ask) -> None:
     listed = ask("runs", "list", "-o", "json").json
     assert [(run["id"], run["outcome"]) for run in listed] == [(2, "refused"), (1, "succeeded")]

@@ -351,3 +351,20 @@ async def test_a_set_with_a_fault_leaves_the_old_one_in_force_until_it_is_mended
         assert await policies.reload()
         assert policies.fault == ""
         assert policies.hash != old
+
+
+async def test_a_directory_that_lost_all_its_policies_changes_nothing(tmp_path: Path) -> None:
+    """A volume that is not mounted looks like an empty directory."""
+    (tmp_path / "queue.yaml").write_text(POLICY)
+    async with Rig() as r:
+        policies = Policies(r.store, r.known, r.compile, tmp_path)
+        await policies.start()
+        before = policies.hash
+        (tmp_path / "queue.yaml").unlink()
+        await policies.reload()
+        assert policies.hash == before
+        assert "holds no policy any more" in policies.fault
+        assert [e.event.kind for e in await r.events()].count("policy.rejected") == 1
+        (tmp_path / "queue.yaml").write_text(POLICY)
+        await policies.reload()
+        assert policies.fault == ""

@@ -117,6 +117,11 @@ def test_truncated_alerts_show_in_metric_and_audit(local: Running) -> None:
     assert [event.data["truncated"] for event in accepted if event.data.get("truncated")] == [5]
 
 
+def test_a_count_beyond_all_columns_spoils_no_alert(local: Running) -> None:
+    answer = post(local, "am", body(alert("huge", "Other"), truncatedAlerts=10**400), **BEARER)
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
+
+
 def test_the_recorded_payloads_are_taken(local: Running) -> None:
     firing = (PAYLOADS / "alertmanager-v4-firing.json").read_bytes()
     assert post(local, "am", firing, **BEARER).json()["accepted"] == 1
