@@ -134,15 +134,14 @@ class Policies:
             self._seen, self._refused = files, str(error)
             return
         if not proposed.policies and self.current is not None and self.current.policies:
-            self._seen, self._refused = (
-                files,
-                (
-                    f"{self._directory} holds no policy any more; the {len(self.current.policies)} that are active "
-                    "stay, for a volume that is not mounted looks like this; to stop them all, pause the daemon"
-                ),
+            # A volume that is not mounted looks like this.
+            said = (
+                f"{self._directory} holds no policy any more; the {len(self.current.policies)} active ones stay. "
+                "To stop them all, pause the daemon"
             )
-            event = AuditEvent(kind="policy.rejected", observed=self._refused, allowed="at least one policy")
+            event = AuditEvent(kind="policy.rejected", observed=said, allowed="at least one policy")
             await self._store.record((event,))
+            self._seen, self._refused = files, said
             return
         if proposed.hash != self.hash:
             event = AuditEvent(
