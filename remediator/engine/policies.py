@@ -136,7 +136,7 @@ class Policies:
         if not proposed.policies and self.current is not None and self.current.policies:
             # A volume that is not mounted looks like this.
             said = (
-                f"{self._directory} holds no policy any more; the {len(self.current.policies)} active ones stay. "
+                f"{self._directory} holds no policy any more; the {len(self.current.policies)} active stay. "
                 "To stop them all, pause the daemon"
             )
             event = AuditEvent(kind="policy.rejected", observed=said, allowed="at least one policy")
