@@ -86,6 +86,9 @@ BUILD_INFO = Gauge(
     "remediator_build_info", "Always 1; the version is a label", ["version"], registry=REGISTRY
 )
 
+STORE = {name: STORE_SECONDS.labels(name) for name in ("accept", "admit", "move", "write", "read")}
+"""The series of each operation: `accept` takes a delivery, `write` is any change without a name of its own."""
+
 BUILD_INFO.labels(__version__).set(1)
 for _reason in Reason:
     REFUSALS.labels(_reason.value)

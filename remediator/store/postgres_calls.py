@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar, cast
 
-from remediator import failpoint
+from remediator import failpoint, metrics
 from remediator.contracts import Clock, Delivery, Match, Receipt, Receiver
 from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
 from remediator.model import AuditEvent, Control, ControlKind, Instant
@@ -210,8 +210,9 @@ class PostgresCalls(SqlStore):
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(_resolve, promise, taking.answer, taking.error)
 
-        self._lane.put(Taking(delivery, match, time.monotonic() + self._limits.intake, done))
-        return cast(Receipt, await promise)
+        with metrics.STORE["accept"].time():
+            self._lane.put(Taking(delivery, match, time.monotonic() + self._limits.intake, done))
+            return cast(Receipt, await promise)
 
     async def _write(
         self,
@@ -235,13 +236,15 @@ class PostgresCalls(SqlStore):
                 failpoint.hit(f"{point}.after_commit", qualifier)
 
         deadline = time.monotonic() + wait
-        future = self._pool.write(work, deadline, settled=settled, before=before, after=after)
-        return cast(T, await self._awaited(future, wait))
+        with metrics.STORE[point or "write"].time():
+            future = self._pool.write(work, deadline, settled=settled, before=before, after=after)
+            return cast(T, await self._awaited(future, wait))
 
     async def _read(self, work: Callable[[PostgresTx], T], seconds: float | None = None) -> T:
         self._check_open()
         wait = self._limits.write if seconds is None else seconds
-        return cast(T, await self._awaited(self._pool.read(work, time.monotonic() + wait), wait))
+        with metrics.STORE["read"].time():
+            return cast(T, await self._awaited(self._pool.read(work, time.monotonic() + wait), wait))
 
     async def _look(self, work: Callable[[PostgresTx], T]) -> T:
         return await self._read(work, self._limits.intake)

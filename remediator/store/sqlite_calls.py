@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar, cast
 
+from remediator import metrics
 from remediator.contracts import Clock, Delivery, Match, Receipt, Receiver
 from remediator.errors import StoreError, StoreUnavailable
 from remediator.model import Instant
@@ -185,9 +186,10 @@ class SqliteCalls:
             taking = Taking(delivery, match, None)
             self._groups().write([taking], [])
             return cast(Receipt, _answer(taking))
-        future = self._promise(self._limits.intake)
-        self._writer.put(Taking(delivery, match, future))
-        return cast(Receipt, await future)
+        with metrics.STORE["accept"].time():
+            future = self._promise(self._limits.intake)
+            self._writer.put(Taking(delivery, match, future))
+            return cast(Receipt, await future)
 
     async def _write(
         self,
@@ -203,9 +205,10 @@ class SqliteCalls:
             call = Call(work, None, sync, point, qualifier)
             self._groups().write([], [call])
             return cast(T, _answer(call))
-        future = self._promise(self._limits.write if seconds is None else seconds)
-        self._writer.put(Call(work, future, sync, point, qualifier))
-        return cast(T, await future)
+        with metrics.STORE[point or "write"].time():
+            future = self._promise(self._limits.write if seconds is None else seconds)
+            self._writer.put(Call(work, future, sync, point, qualifier))
+            return cast(T, await future)
 
     async def _read(self, work: Callable[[SqliteTx], T], seconds: float | None = None) -> T:
         self._check_open()
@@ -220,8 +223,9 @@ class SqliteCalls:
         wait = self._limits.write if seconds is None else seconds
         future = asyncio.wrap_future(self._readers.submit(work, wait))
         try:
-            async with asyncio.timeout(wait):
-                return cast(T, await future)
+            with metrics.STORE["read"].time():
+                async with asyncio.timeout(wait):
+                    return cast(T, await future)
         except TimeoutError:
             raise StoreUnavailable(f"the store did not answer a read within {wait:g}s; try again") from None
 

@@ -117,6 +117,14 @@ def test_truncated_alerts_show_in_metric_and_audit(local: Running) -> None:
     assert [event.data["truncated"] for event in accepted if event.data.get("truncated")] == [5]
 
 
+def test_the_store_is_timed(local: Running) -> None:
+    name = 'remediator_store_duration_seconds_count{operation="accept"}'
+    before = metric(local, name)
+    post(local, "am", body(alert("timed", "Other")), **BEARER)
+    assert metric(local, name) == before + 1
+    assert metric(local, 'remediator_store_duration_seconds_count{operation="write"}') > 0
+
+
 def test_a_count_beyond_all_columns_spoils_no_alert(local: Running) -> None:
     answer = post(local, "am", body(alert("huge", "Other"), truncatedAlerts=10**400), **BEARER)
     assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
