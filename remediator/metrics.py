@@ -87,7 +87,7 @@ BUILD_INFO = Gauge(
 )
 
 STORE = {name: STORE_SECONDS.labels(name) for name in ("accept", "admit", "move", "write", "read")}
-"""The series of each operation: `accept` takes a delivery, `write` is any change without a name of its own."""
+"""The series of each operation: `accept` takes a delivery, `write` is any change without its own name."""
 
 BUILD_INFO.labels(__version__).set(1)
 for _reason in Reason:
