@@ -119,8 +119,12 @@ class Installation:
         while not condition():
             if time.monotonic() > end:
                 tail = self.process.tail(40) if self.process is not None else ""
-                raise AssertionError(f"never: {what}\n{tail}")
+                state = f"its process ended with {code}" if (code := self._code()) is not None else "it runs"
+                raise AssertionError(f"never: {what}; {state}\n{tail}")
             time.sleep(0.02)
+
+    def _code(self) -> int | None:
+        return self.process.returncode if self.process is not None else None
 
     def close(self) -> None:
         self.kill()

@@ -71,6 +71,7 @@ class Process:
         self.stop_signal = stop_signal
         self.grace = grace
         self._child: subprocess.Popen[bytes] | None = None
+        self._buried = False
 
     def start(self) -> Self:
         """Start it and wait until it is ready.
@@ -78,6 +79,7 @@ class Process:
         Raises:
             Failed: it ended, or was not ready in time. It does not run then.
         """
+        self._buried = False
         with self.log.open("ab") as output:
             self._child = subprocess.Popen(
                 self.argv,
@@ -154,9 +156,10 @@ class Process:
         return self._child.returncode
 
     def kill(self) -> None:
-        """SIGKILL to the whole group, and wait."""
-        if self._child is None:
+        """SIGKILL to the whole group, and wait. Once: later its number may be another group's."""
+        if self._child is None or self._buried:
             return
+        self._buried = True
         deadline = time.monotonic() + 1
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, signal.SIGKILL)
