@@ -161,9 +161,9 @@ def test_audit_query_and_verify(story: Story) -> None:
     while story.house.get("audit/verify")["unsealed"]:
         assert time.monotonic() < end, "the audit log is never sealed"
         time.sleep(0.1)
-    verified = story.ask("audit", "verify")
+    verified = story.ask("audit", "verify", "-o", "json")
     assert verified.code == 0, verified.out
-    head = story.ask("audit", "verify", "-o", "json").json["head"]
+    head = verified.json["head"]
     assert story.ask("audit", "verify", "--head", head).code == 0
     assert story.ask("audit", "verify", "--head", "f" * len(head)).code == 1
 

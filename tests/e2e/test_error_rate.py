@@ -202,7 +202,7 @@ def test_the_test_notification_never_acts(tmp_path: Path, google: Google) -> Non
         for one in (body, disguised):
             answer = house.gcp(one)
             assert (answer.status_code, answer.json()["test"]) == (200, True)
-        house.quiet(1.5)
+        house.quiet(1.0)
         assert house.get("alerts")["items"] == []
         assert house.runs() == []
         assert house.kinds(kind="alert.test") == ["alert.test"] * 2
