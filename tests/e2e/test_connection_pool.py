@@ -68,13 +68,13 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
                 connections={"orders": {"kind": "postgres", "dsn": postgres.dsn("remediator", DATABASE)}},
             )
         )
-        house.start()
         hook = webhook_config(f"{house.url}/webhooks/alertmanager-prod", bearer=AM, repeat_interval="2s")
         alertmanager = running.enter_context(Alertmanager(hook))
         target = running.enter_context(exporter(METRIC, sessions.share))
         running.enter_context(
             Prometheus(rules=[RULE], targets=[target], alertmanager=alertmanager.url, interval="250ms")
         )
+        house.start()
         house.until(lambda: bool(house.runs()), "the rule fires and opens a run", 30)
         run = house.ended(seconds=30)
         house.until(lambda: house.metric(SENT % "resolved") > 0, "Alertmanager resolves", 20)

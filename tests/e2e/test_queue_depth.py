@@ -72,6 +72,24 @@ class Aws:
         self._queues.purge_queue(QueueUrl=self._queue)
 
 
+class Jobs(FakeHttp):
+    """An exporter with the depth of one queue."""
+
+    depth = 120
+
+    def respond(self, request: Request) -> Answer:
+        labels = 'namespace="jobs",queue="prod-jobs"'
+        text = f"# TYPE queue_depth gauge\nqueue_depth{{{labels}}} {self.depth}\n"
+        return Answer(200, text.encode(), "text/plain; version=0.0.4")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def watched() -> Iterator[tuple[Jobs, Prometheus]]:
+    """The exporter, and a Prometheus that scrapes it; started first, for it finds its targets after 5 s."""
+    with Jobs() as jobs, Prometheus(targets=[jobs.url.removeprefix("http://")]) as prometheus:
+        yield jobs, prometheus
+
+
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the daemon, whose environment is ours."""
@@ -170,41 +188,27 @@ def test_acts_only_while_the_queue_really_is_deep(tmp_path: Path, moto_server: M
 # ---------------------------------------------------------------- Kubernetes
 
 
-class Jobs(FakeHttp):
-    """An exporter with the depth of one queue."""
-
-    depth = 120
-
-    def respond(self, request: Request) -> Answer:
-        labels = 'namespace="jobs",queue="prod-jobs"'
-        text = f"# TYPE queue_depth gauge\nqueue_depth{{{labels}}} {self.depth}\n"
-        return Answer(200, text.encode(), "text/plain; version=0.0.4")
-
-
-def test_scales_a_deployment_and_gives_it_back(tmp_path: Path) -> None:
-    with Jobs() as jobs, FakeKubernetes() as cluster:
+def test_scales_a_deployment_and_gives_it_back(tmp_path: Path, watched: tuple[Jobs, Prometheus]) -> None:
+    jobs, prometheus = watched
+    with FakeKubernetes() as cluster:
         cluster.create("jobs", "gpu-worker", 3)
-        with Prometheus(targets=[jobs.url.removeprefix("http://")]) as prometheus:
-            connections = {
-                "cluster": {"kind": "kubernetes", "kubeconfig": str(cluster.kubeconfig(tmp_path))},
-                "prometheus": {"kind": "prometheus", "url": prometheus.url},
-            }
-            policy = shipped(ON_KUBERNETES, **SHORT, expires="3s")
-            with House(tmp_path, {ON_KUBERNETES: policy}, connections=connections) as house:
-                house.start()
-                end = time.monotonic() + 15
-                while not prometheus.query("queue_depth"):
-                    assert time.monotonic() < end, "Prometheus never scraped the queue"
-                    time.sleep(0.1)
-                alert = queue_alert(namespace="jobs")
-                house.alertmanager(alert)
-                house.until(lambda: cluster.replicas("jobs", "gpu-worker") == 5, "two workers are added")
-                jobs.depth = 7
-                house.alertmanager(resolved(alert))
-                assert house.ended(runs=2)["outcome"] == "reverted"
-                run = house.runs()[0]
-                assert (run["outcome"], run["observed"]) == ("succeeded", "prometheus.query = 7")
-                assert run["target"] == "kubernetes:cluster/jobs/deployment/gpu-worker"
-                assert cluster.replicas("jobs", "gpu-worker") == 3
-                changes = [call.name for call in cluster.calls if call.name.startswith("PUT")]
-                assert len(changes) == 2
+        connections = {
+            "cluster": {"kind": "kubernetes", "kubeconfig": str(cluster.kubeconfig(tmp_path))},
+            "prometheus": {"kind": "prometheus", "url": prometheus.url},
+        }
+        policy = shipped(ON_KUBERNETES, **SHORT, expires="3s")
+        with House(tmp_path, {ON_KUBERNETES: policy}, connections=connections) as house:
+            house.start()
+            house.until(lambda: bool(prometheus.query("queue_depth")), "Prometheus scrapes the queue")
+            alert = queue_alert(namespace="jobs")
+            house.alertmanager(alert)
+            house.until(lambda: cluster.replicas("jobs", "gpu-worker") == 5, "two workers are added")
+            jobs.depth = 7
+            house.alertmanager(resolved(alert))
+            assert house.ended(runs=2)["outcome"] == "reverted"
+            run = house.runs()[0]
+            assert (run["outcome"], run["observed"]) == ("succeeded", "prometheus.query = 7")
+            assert run["target"] == "kubernetes:cluster/jobs/deployment/gpu-worker"
+            assert cluster.replicas("jobs", "gpu-worker") == 3
+            changes = [call.name for call in cluster.calls if call.name.startswith("PUT")]
+            assert len(changes) == 2
