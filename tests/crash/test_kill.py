@@ -79,6 +79,8 @@ NEVER_HEALS = (
 )
 GOING_BACK = {
     # fail-point while going back: what must become of the run, and of the size that was 1
+    "move.before_commit@VERIFY": ("reverted", 1),
+    "move.after_commit@VERIFY": ("reverted", 1),
     "move.before_commit@REVERTING": ("reverted", 1),
     "move.after_commit@REVERTING": ("reverted", 1),
     "admit.before_commit@revert": ("reverted", 1),
@@ -109,6 +111,21 @@ def test_killed_while_going_back(tmp_path: Path, failpoint: str, ending: tuple[s
         )
         assert provider.sizes["jobs"] == size
         assert provider.twice() == []
+
+
+@pytest.mark.parametrize("second", ["move.before_commit@UNKNOWN", "move.after_commit@UNKNOWN"])
+def test_killed_again_while_the_outcome_is_unknown(tmp_path: Path, second: str) -> None:
+    with Provider() as provider, installation(tmp_path, provider) as daemon:
+        daemon.start("apply.after@recorder.grow")
+        assert daemon.post(firing(queue="jobs")) == 200
+        assert daemon.dead(15)
+        daemon.start(second, wait=False)
+        assert daemon.dead(15), f"it never reached {second}"
+        daemon.start()
+        daemon.until(
+            lambda: [run["outcome"] for run in daemon.runs()] == ["succeeded"], f"{second} → succeeded"
+        )
+        assert len(provider.calls) == 1
 
 
 @pytest.mark.parametrize(("failpoint", "ending"), RETURNING.items())
