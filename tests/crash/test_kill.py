@@ -128,6 +128,34 @@ def test_killed_again_while_the_outcome_is_unknown(tmp_path: Path, second: str) 
         assert len(provider.calls) == 1
 
 
+WAITS = POLICY.replace("remedies:", 'when: [{{check: alert.firing, with: {{}}, is: "== 0"}}]\nremedies:')
+
+
+@pytest.mark.parametrize("failpoint", ["move.before_commit@GUARD", "move.after_commit@GUARD"])
+def test_killed_while_it_waits_for_a_check(tmp_path: Path, failpoint: str) -> None:
+    with Provider() as provider, installation(tmp_path, provider, policy=WAITS) as daemon:
+        daemon.start(failpoint)
+        assert daemon.post(firing(queue="jobs")) == 200
+        assert daemon.dead(15), f"it never reached {failpoint}"
+        daemon.start()
+        daemon.until(lambda: daemon.runs()[0]["reason"] == "check_false", "it waits again")
+        assert daemon.post(firing(queue="jobs", status="resolved")) == 200
+        daemon.until(lambda: daemon.runs()[0]["outcome"] == "cancelled", "the resolve cancels it")
+        assert provider.calls == []
+
+
+def test_killed_after_a_message_was_sent(tmp_path: Path) -> None:
+    """At least once: what may have been sent and was not recorded is sent again."""
+    policy = POLICY.replace("add: 2, max: 10", "add: 2, max: 1")
+    with Provider() as provider, installation(tmp_path, provider, policy=policy) as daemon:
+        daemon.start("outbox.after_send")
+        assert daemon.post(firing(queue="jobs")) == 200
+        assert daemon.dead(15), "it never sent the message"
+        daemon.start()
+        daemon.until(lambda: len(daemon.get("audit", kind="message.sent")["items"]) == 1, "it is recorded")
+        assert [run["outcome"] for run in daemon.runs()] == ["nothing_to_do"]
+
+
 @pytest.mark.parametrize(("failpoint", "ending"), RETURNING.items())
 def test_killed_while_a_lease_goes_back(tmp_path: Path, failpoint: str, ending: tuple[str, int]) -> None:
     outcome, size = ending
