@@ -590,7 +590,9 @@ class Store(Protocol):
     async def controls(self) -> Sequence[Control]:
         """The brakes that are on now; expired ones are left out."""
 
-    async def set_control(self, control: Control, event: AuditEvent) -> None: ...
+    async def set_control(
+        self, control: Control, event: AuditEvent, messages: Sequence[Message] = ()
+    ) -> None: ...
 
     async def clear_control(self, kind: ControlKind, scope: str, event: AuditEvent) -> bool: ...
 
@@ -609,7 +611,8 @@ class Store(Protocol):
     async def message_failed(self, id: int, retry_at: Instant, error: str) -> None: ...
 
     # -- audit
-    async def record(self, events: Sequence[AuditEvent]) -> None: ...
+    async def record(self, events: Sequence[AuditEvent], messages: Sequence[Message] = ()) -> None:
+        """Append events, and post what people are to be told with them."""
 
     async def audit(
         self,

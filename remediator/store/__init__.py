@@ -19,7 +19,7 @@ from remediator.store.limits import Limits
 if TYPE_CHECKING:
     from remediator.contracts import Clock, Receiver, Store
 
-VERSION = "0001"
+VERSION = "0002"
 """The schema's version: the newest file in `migrations/versions`."""
 
 DEFAULTS = Limits()

@@ -56,6 +56,7 @@ _DELETE: dict[str, Sequence[str]] = {
         "DELETE FROM approval WHERE run = :id",
         "DELETE FROM run WHERE id = :id",
     ),
+    "incident": ("DELETE FROM incident_run WHERE incident = :id", "DELETE FROM incident WHERE id = :id"),
     "policy_revision": ("DELETE FROM policy_revision WHERE hash = :id",),
     "control": ("DELETE FROM control WHERE kind = :id AND scope = :second AND until < :before",),
 }

@@ -49,6 +49,11 @@ def _text(name: str, nullable: bool = False) -> Column[str]:
     return Column(name, Text, nullable=nullable)
 
 
+def _json(name: str) -> Column[str]:
+    """JSON that the former version does not write."""
+    return Column(name, Text, nullable=False, server_default=text("'{}'"))
+
+
 def _flag(name: str) -> Column[int]:
     return Column(name, SmallInteger, nullable=False, server_default=text("0"))
 
@@ -90,6 +95,14 @@ alert_event = Table(
     _text("changes"),  # JSON [[alert, position in the body, change, the alert's former event], …]
     Column("body", LargeBinary, nullable=False),  # last, so that a scan need not read it
     Index("alert_event_at", "at"),
+)
+
+episode_count = Table(  # new episodes, for the storm breaker
+    "episode_count",
+    metadata,
+    Column("sender", Text, primary_key=True),
+    Column("at", BigInteger, primary_key=True, autoincrement=False),  # the second in which they came
+    Column("count", Integer, nullable=False),
 )
 
 # ---------------------------------------------------------------- runs
@@ -226,6 +239,8 @@ target_lock = Table(
     Index("target_lock_run", "run"),
 )
 
+_UNDECIDED = text("decision IS NULL")
+
 approval = Table(
     "approval",
     metadata,
@@ -239,8 +254,13 @@ approval = Table(
     _text("actor", nullable=True),
     _text("comment", nullable=True),
     _instant("decided_at", nullable=True),
+    _json("data"),
     Index("approval_run", "run"),
+    # A run asks one question at a time.
+    Index("approval_open", "run", unique=True, sqlite_where=_UNDECIDED, postgresql_where=_UNDECIDED),
 )
+
+_UNRESOLVED = text("resolved_at IS NULL")
 
 incident = Table(
     "incident",
@@ -252,7 +272,22 @@ incident = Table(
     _instant("opened_at"),
     _instant("acknowledged_at", nullable=True),
     _instant("resolved_at", nullable=True),
+    Column("target", Text, nullable=False, server_default=text("''")),
+    Column("updated_at", BigInteger, nullable=False, server_default=text("0")),
+    _instant("next_at", nullable=True),  # when something is to be said again
+    _text("acknowledged_by", nullable=True),
     Index("incident_target", "target_key"),
+    Index("incident_open", "target_key", unique=True, sqlite_where=_UNRESOLVED, postgresql_where=_UNRESOLVED),
+    Index("incident_due", "next_at", sqlite_where=_UNRESOLVED, postgresql_where=_UNRESOLVED),
+)
+
+incident_run = Table(
+    "incident_run",
+    metadata,
+    Column("incident", BigInteger, primary_key=True, autoincrement=False),
+    Column("run", BigInteger, primary_key=True, autoincrement=False),
+    _instant("attached_at"),
+    Index("incident_run_run", "run"),
 )
 
 outbox = Table(
@@ -265,6 +300,8 @@ outbox = Table(
     _text("message"),  # JSON model.Message
     _text("error"),
     _instant("sent_at", nullable=True),
+    Column("incident", BigInteger, nullable=True),
+    _text("notifier", nullable=True),  # the one it is for, where it is for one
     Index(
         "outbox_due",
         "next_at",

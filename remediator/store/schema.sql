@@ -40,8 +40,10 @@ CREATE TABLE approval (
 	actor TEXT,
 	comment TEXT,
 	decided_at BIGINT,
+	data TEXT DEFAULT '{}' NOT NULL,
 	PRIMARY KEY (id)
 );
+CREATE UNIQUE INDEX approval_open ON approval (run) WHERE decision IS NULL;
 CREATE INDEX approval_run ON approval (run);
 CREATE TABLE audit_event (
 	id INTEGER NOT NULL,
@@ -99,6 +101,12 @@ CREATE TABLE effect (
 );
 CREATE INDEX effect_due ON effect (expires_at) WHERE returned_at IS NULL AND return_run IS NULL;
 CREATE UNIQUE INDEX effect_open ON effect (target_key, field) WHERE returned_at IS NULL;
+CREATE TABLE episode_count (
+	sender TEXT NOT NULL,
+	at BIGINT NOT NULL,
+	count INTEGER NOT NULL,
+	PRIMARY KEY (sender, at)
+);
 CREATE TABLE incident (
 	id INTEGER NOT NULL,
 	target_key TEXT NOT NULL,
@@ -107,9 +115,22 @@ CREATE TABLE incident (
 	opened_at BIGINT NOT NULL,
 	acknowledged_at BIGINT,
 	resolved_at BIGINT,
+	target TEXT DEFAULT '' NOT NULL,
+	updated_at BIGINT DEFAULT 0 NOT NULL,
+	next_at BIGINT,
+	acknowledged_by TEXT,
 	PRIMARY KEY (id)
 );
+CREATE INDEX incident_due ON incident (next_at) WHERE resolved_at IS NULL;
+CREATE UNIQUE INDEX incident_open ON incident (target_key) WHERE resolved_at IS NULL;
 CREATE INDEX incident_target ON incident (target_key);
+CREATE TABLE incident_run (
+	incident BIGINT NOT NULL,
+	run BIGINT NOT NULL,
+	attached_at BIGINT NOT NULL,
+	PRIMARY KEY (incident, run)
+);
+CREATE INDEX incident_run_run ON incident_run (run);
 CREATE TABLE intent (
 	id INTEGER NOT NULL,
 	run BIGINT NOT NULL,
@@ -146,6 +167,8 @@ CREATE TABLE outbox (
 	message TEXT NOT NULL,
 	error TEXT NOT NULL,
 	sent_at BIGINT,
+	incident BIGINT,
+	notifier TEXT,
 	PRIMARY KEY (id)
 );
 CREATE INDEX outbox_due ON outbox (next_at) WHERE sent_at IS NULL;
@@ -212,4 +235,4 @@ CREATE TABLE target_lock (
 	PRIMARY KEY (target_key)
 );
 CREATE INDEX target_lock_run ON target_lock (run);
-INSERT INTO alembic_version (version_num) VALUES ('0001');
+INSERT INTO alembic_version (version_num) VALUES ('0002');

@@ -17,6 +17,7 @@ from remediator.model import (
     Episode,
     Instant,
     Intent,
+    Message,
     Run,
     RunId,
 )
@@ -136,10 +137,13 @@ class SqlStore(ABC):
     async def controls(self) -> Sequence[Control]:
         return await self._look(brakes.on)
 
-    async def set_control(self, control: Control, event: AuditEvent) -> None:
+    async def set_control(
+        self, control: Control, event: AuditEvent, messages: Sequence[Message] = ()
+    ) -> None:
         def work(tx: Tx) -> None:
             brakes.put(tx, control)
             trail.append(tx, (event,))
+            outbox.post(tx, messages)
 
         await self._write(work)
 
@@ -168,8 +172,12 @@ class SqlStore(ABC):
 
     # ------------------------------------------------------------ audit
 
-    async def record(self, events: Sequence[AuditEvent]) -> None:
-        await self._write(lambda tx: trail.append(tx, events))
+    async def record(self, events: Sequence[AuditEvent], messages: Sequence[Message] = ()) -> None:
+        def work(tx: Tx) -> None:
+            trail.append(tx, events)
+            outbox.post(tx, messages)
+
+        await self._write(work)
 
     async def audit(
         self,

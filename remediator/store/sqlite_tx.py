@@ -14,6 +14,8 @@ _COUNTERS = {
     "run": ("run",),
     "intent": ("intent",),
     "effect": ("effect",),
+    "approval": ("approval",),
+    "incident": ("incident",),
     "outbox": ("outbox",),
     "rejected": ("rejected",),
 }

@@ -47,6 +47,14 @@ async def test_a_brake_is_set_replaced_and_lifted(world: World) -> None:
     assert await world.kinds() == ["control.paused", "control.paused", "control.resumed"]
 
 
+async def test_people_are_told_with_what_they_are_told_of(world: World) -> None:
+    call = Message(chain="on-call", severity=Severity.P2, subject="paused", body="the clock jumped")
+    await world.store.set_control(pause(), PAUSED, (call,))
+    await world.store.record((RESUMED,), (call, call))
+    assert [one.message for one in await world.store.due_messages(10)] == [call] * 3
+    assert await world.kinds() == ["control.paused", "control.resumed"]
+
+
 async def test_a_brake_ends_by_itself(world: World) -> None:
     await world.store.set_control(pause(until=START + MINUTE), PAUSED)
     world.later(MINUTE - 1)

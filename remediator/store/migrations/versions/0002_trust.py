@@ -1,0 +1,72 @@
+"""What approvals, incidents and the storm breaker keep. Only additions, each with a default: the former
+version goes on writing what it knows.
+
+Version 0002, after 0001.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+_UNDECIDED = sa.text("decision IS NULL")
+_UNRESOLVED = sa.text("resolved_at IS NULL")
+
+
+def upgrade() -> None:
+    op.add_column("approval", sa.Column("data", sa.Text(), server_default=sa.text("'{}'"), nullable=False))
+    op.create_index(
+        "approval_open",
+        "approval",
+        ["run"],
+        unique=True,
+        sqlite_where=_UNDECIDED,
+        postgresql_where=_UNDECIDED,
+    )
+    op.add_column("incident", sa.Column("target", sa.Text(), server_default=sa.text("''"), nullable=False))
+    op.add_column(
+        "incident", sa.Column("updated_at", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
+    )
+    op.add_column("incident", sa.Column("next_at", sa.BigInteger(), nullable=True))
+    op.add_column("incident", sa.Column("acknowledged_by", sa.Text(), nullable=True))
+    op.create_index(
+        "incident_open",
+        "incident",
+        ["target_key"],
+        unique=True,
+        sqlite_where=_UNRESOLVED,
+        postgresql_where=_UNRESOLVED,
+    )
+    op.create_index(
+        "incident_due",
+        "incident",
+        ["next_at"],
+        unique=False,
+        sqlite_where=_UNRESOLVED,
+        postgresql_where=_UNRESOLVED,
+    )
+    op.create_table(
+        "incident_run",
+        sa.Column("incident", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("run", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("attached_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("incident", "run"),
+    )
+    op.create_index("incident_run_run", "incident_run", ["run"], unique=False)
+    op.add_column("outbox", sa.Column("incident", sa.BigInteger(), nullable=True))
+    op.add_column("outbox", sa.Column("notifier", sa.Text(), nullable=True))
+    op.create_table(
+        "episode_count",
+        sa.Column("sender", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("sender", "at"),
+    )
+    if op.get_bind().dialect.name == "postgresql":
+        for counter in ("approval", "incident"):
+            op.execute(f"CREATE SEQUENCE remediator_{counter}")
