@@ -387,6 +387,7 @@ class Move(Struct, frozen=True, kw_only=True):
 
     state, next_at, progress: always given; an outcome ends the run (next_at is then None).
     An outcome also frees the run's target locks, unless a quarantine is in `controls`.
+    effect_done: leases that end, each with what became of it.
     """
 
     state: State
@@ -400,7 +401,7 @@ class Move(Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...] = ()
     intents: tuple[IntentUpdate, ...] = ()
     effects: tuple[NewEffect, ...] = ()
-    effect_done: tuple[int, str] | None = None
+    effect_done: tuple[tuple[int, str], ...] = ()
     effect_extend: tuple[int, Instant] | None = None
     controls: tuple[Control, ...] = ()
 

@@ -23,10 +23,11 @@ async def returning(case: Case) -> Step:
     if lender.origin is not Origin.HAND and any(episode.firing for episode in case.episodes):
         return still_firing(case, effect)
     action = case.action(effect.plan.action)
+    lent = await _lent_with(case, effect)
     borrowed = msgspec.structs.replace(
         effect.plan,
-        before={**effect.plan.before, effect.field: effect.prior},
-        after={**effect.plan.after, effect.field: effect.current},
+        before={**effect.plan.before, **{one.field: one.prior for one in lent}},
+        after={**effect.plan.after, **{one.field: one.current for one in lent}},
     )
     try:
         params = pure(action.name, lambda: action.params.model_validate(effect.plan.params))
@@ -39,7 +40,7 @@ async def returning(case: Case) -> Step:
             observed=str(error),
             allowed=f"{effect.field} = {effect.current}, as the lease left it",
             note="left alone",
-            extra=Extra(effect_done=(effect.id, str(error.reason))),
+            extra=_done(lent, str(error.reason)),
         )
     except ActionError as error:
         return Wait(Reason.CHECK_UNANSWERED, str(error), f"{action.name} can observe its target")
@@ -49,7 +50,7 @@ async def returning(case: Case) -> Step:
             Reason.NOTHING_TO_DO,
             observed=plan.why,
             allowed="something to return",
-            extra=Extra(effect_done=(effect.id, "nothing to return")),
+            extra=_done(lent, "nothing to return"),
         )
     progress = msgspec.structs.replace(case.progress, number=case.progress.number + 1)
     return Admit(plan, IntentKind.RETURN, counted=True, progress=progress, purpose=f"return:{effect.id}")
@@ -66,7 +67,7 @@ def still_firing(case: Case, effect: Effect) -> End:
             observed=f"{observed} after one extension of {span(length)}",
             allowed="resolved before the lease ends",
             note=f"{effect.field} of {effect.target.name} stays {effect.current}, was {effect.prior}",
-            extra=Extra(effect_done=(effect.id, "left to a person")),
+            extra=_done((effect,), "left to a person"),
         )
     return End(
         Outcome.NOTHING_TO_DO,
@@ -85,17 +86,27 @@ def extension(case: Case, effect: Effect) -> Millis:
     return HOUR
 
 
-def returned(case: Case) -> End:
+async def returned(case: Case) -> End:
     """The prior value is back."""
-    number = case.progress.effect
-    done = Extra(effect_done=(number, "returned")) if number is not None else Extra()
+    effect = await _effect(case)
     return End(
         Outcome.REVERTED,
         Reason.LEASE_EXPIRED,
         observed="the prior value is back",
         allowed="a lease ends",
-        extra=done,
+        extra=_done(await _lent_with(case, effect), "returned"),
     )
+
+
+async def _lent_with(case: Case, effect: Effect) -> tuple[Effect, ...]:
+    """The lease, and those on the other fields of its plan: one call lent them and one takes them back."""
+    found = await case.tools.store.effects(open=True)
+    same = (one for one in found if one.run == effect.run and one.plan == effect.plan)
+    return (effect, *(one for one in same if one.id != effect.id))
+
+
+def _done(lent: tuple[Effect, ...], became: str) -> Extra:
+    return Extra(effect_done=tuple((one.id, became) for one in lent))
 
 
 async def _effect(case: Case) -> Effect:

@@ -12,7 +12,7 @@ from remediator.engine.case import Case
 from remediator.engine.execute import pure
 from remediator.engine.returning import returned, returning
 from remediator.engine.settling import ask, too_late
-from remediator.engine.step import Admit, End, Extra, Go, Later, Step, Wait
+from remediator.engine.step import NO_EXTRA, Admit, End, Extra, Go, Later, Step, Wait
 from remediator.errors import ActionError, Refused
 from remediator.model import (
     Instant,
@@ -73,7 +73,7 @@ async def _settled(case: Case) -> Step:
             note="going back did not settle",
         )
     if case.run.origin is Origin.LEASE:
-        return returned(case)
+        return await returned(case)
     event = case.event("action.settled", number=intent.number, detail=answer.detail)
     extra = await _leases_closed(case, case.intent(case.progress.todo[0]), intent)
     return Go(State.REVERTING, _next(case.progress), (event,), extra)
@@ -82,24 +82,24 @@ async def _settled(case: Case) -> Step:
 async def _leases_closed(case: Case, done: Intent, undone: Intent) -> Extra:
     """What was undone needs no lease. One that was inherited from an earlier run goes on, with its
     own, older prior value."""
+    extra = NO_EXTRA
     for effect in await case.tools.store.effects(open=True):
         if effect.run != case.run.id or effect.target.key != done.plan.target.key:
             continue
-        own = done.plan.before.get(effect.field)
-        if effect.prior == own:
-            return Extra(effect_done=(effect.id, "reverted"))
-        return Extra(
-            effects=(
-                NewEffect(
-                    field=effect.field,
-                    prior=effect.prior,
-                    current=undone.plan.after.get(effect.field),
-                    plan=effect.plan,
-                    expires_at=effect.expires_at,
-                ),
-            )
+        if effect.field not in done.plan.after:
+            continue  # another action of this run lent it
+        if effect.prior == done.plan.before.get(effect.field):
+            extra += Extra(effect_done=((effect.id, "reverted"),))
+            continue
+        inherited = NewEffect(
+            field=effect.field,
+            prior=effect.prior,
+            current=undone.plan.after.get(effect.field),
+            plan=effect.plan,
+            expires_at=effect.expires_at,
         )
-    return Extra()
+        extra += Extra(effects=(inherited,))
+    return extra
 
 
 def _over(case: Case) -> End:

@@ -26,7 +26,7 @@ class Extra:
 
     intents: tuple[IntentUpdate, ...] = ()
     effects: tuple[NewEffect, ...] = ()
-    effect_done: tuple[int, str] | None = None
+    effect_done: tuple[tuple[int, str], ...] = ()
     effect_extend: tuple[int, Instant] | None = None
     controls: tuple[Control, ...] = ()
 
@@ -34,7 +34,7 @@ class Extra:
         return Extra(
             intents=self.intents + other.intents,
             effects=self.effects + other.effects,
-            effect_done=other.effect_done or self.effect_done,
+            effect_done=self.effect_done + other.effect_done,
             effect_extend=other.effect_extend or self.effect_extend,
             controls=self.controls + other.controls,
         )

@@ -79,8 +79,8 @@ def write(tx: Tx, run: Run, change: Move, lease_until: Instant | None, target_ke
             found = tx.run(_INTENT, values)
         if not found:
             raise Conflict(f"run {run.id} has no intent {update.number}")
-    if change.effect_done is not None:
-        effects.done(tx, *change.effect_done)
+    for lease_over, became in change.effect_done:
+        effects.done(tx, lease_over, became)
     if change.effect_extend is not None:
         effects.extend(tx, *change.effect_extend)
     for new in change.effects:

@@ -197,3 +197,31 @@ async def test_a_lease_leaves_a_persons_change_alone() -> None:
         assert r.world.sizes["gpu"] == 6
         assert (await r.runs())[-1].reason is Reason.CHANGED_BY_PERSON
         assert list(await r.store.effects()) == []
+
+
+TWO_FIELDS = LEASED.replace("world.resize\n", "world.reshape\n")
+
+
+async def test_a_lease_on_two_fields_of_one_action_goes_back_in_one_call() -> None:
+    async with rig(TWO_FIELDS) as r:
+        await r.fire()
+        await r.until(HOUR)
+        await r.resolve()
+        assert {one.field: (one.prior, one.current) for one in await r.store.effects()} == {
+            "size": (3, 5),
+            "weight": (10, 50),
+        }
+        await r.until(3 * HOUR)
+        assert (r.world.sizes["gpu"], r.world.weights["gpu"]) == (3, 10)
+        assert [size for _, size, _ in r.world.calls] == [5, 3]
+        closed = await r.store.effects(open=False)
+        assert [one.outcome for one in closed] == ["returned", "returned"]
+
+
+async def test_a_revert_closes_the_leases_on_every_field() -> None:
+    async with rig(TWO_FIELDS + LADDER[LADDER.index("verify:") :]) as r:
+        await r.fire()
+        await r.until(HOUR)
+        assert (await r.run()).outcome is Outcome.REVERTED
+        assert (r.world.sizes["gpu"], r.world.weights["gpu"]) == (3, 10)
+        assert [one.outcome for one in await r.store.effects(open=False)] == ["reverted", "reverted"]

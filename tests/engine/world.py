@@ -76,6 +76,8 @@ class World:
     """further names under which policies reach a group"""
     levels: dict[str, float | None] = field(default_factory=lambda: {"queue": 120.0})
     unsettled: int = 0
+    weights: dict[str, int] = field(default_factory=dict)
+    """set for those groups alone whose action changes size and weight together"""
     faults: list[str] = field(default_factory=list)
     calls: list[tuple[str, int, str]] = field(default_factory=list)
     heals: dict[int, float] = field(default_factory=dict)
@@ -218,6 +220,37 @@ class ResizeByToken(Resize):
         return super().apply(context, plan, token)
 
 
+class Reshape(Resize):
+    """Changes two fields of a group in one call: its weight becomes ten times its size."""
+
+    name = "world.reshape"
+    fields = ("size", "weight")
+
+    def observe(self, context: Context, params: ResizeParams) -> Observed:
+        seen = super().observe(context, params)
+        weight = self.world.weights.get(params.group, 10)
+        return msgspec.structs.replace(seen, fields={**seen.fields, "weight": weight})
+
+    def plan(self, observed: Observed, params: ResizeParams, done: Sequence[Plan]) -> Plan | Nothing:
+        plan = super().plan(observed, params, done)
+        if isinstance(plan, Nothing):
+            return plan
+        return msgspec.structs.replace(
+            plan, before=observed.fields, after={**plan.after, "weight": plan.after["size"] * 10}
+        )
+
+    def apply(self, context: Context, plan: Plan, token: str) -> dict[str, Any]:
+        answer = super().apply(context, plan, token)
+        self.world.weights[plan.params["group"]] = plan.after["weight"]
+        return answer
+
+    def undo(self, observed: Observed, plan: Plan) -> Plan | Nothing:
+        back = super().undo(observed, plan)
+        if isinstance(back, Nothing):
+            return back
+        return msgspec.structs.replace(back, before=plan.after, after=plan.before)
+
+
 class LevelParams(Params):
     of: Annotated[str, Selector("[a-z-]{1,40}")] = "queue"
 
@@ -248,7 +281,7 @@ class Known:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._actions = {a.name: a for a in (Resize(world), ResizeByToken(world))}
+        self._actions = {a.name: a for a in (Resize(world), ResizeByToken(world), Reshape(world))}
         self._checks = {c.name: c for c in (Level(world),)}
 
     def action(self, name: str) -> Action[Any] | None:

@@ -324,7 +324,7 @@ async def test_a_returned_lease_opens_no_further_run(world: World) -> None:
     [run] = await world.store.claim("w", 10)
     run = await world.admitted(run, key="k", kind=IntentKind.RETURN)
     effect = run.progress.effect or (await world.store.effects())[0].id
-    await world.end(run, Outcome.REVERTED, effect_done=(effect, "returned"))
+    await world.end(run, Outcome.REVERTED, effect_done=((effect, "returned"),))
     assert await world.store.effects() == []
     ended = await world.store.effect(effect)
     assert (ended.outcome, ended.returned_at) == ("returned", world.now)
