@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -487,6 +488,15 @@ class Health(Struct, frozen=True, kw_only=True):
     unsealed_oldest_at: Instant | None
 
 
+class Hint(StrEnum):
+    """What may have happened in another process that shares the store."""
+
+    DUE = "due"
+    """A run may be due."""
+    POLICIES = "policies"
+    """Another policy set may be active."""
+
+
 class Store(Protocol):
     """The durable truth. Every method that writes is one transaction and returns after commit.
 
@@ -496,6 +506,11 @@ class Store(Protocol):
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
+
+    def hints(self, told: Callable[[Hint], None]) -> None:
+        """Call `told`, in the event loop, when another process may have changed something. It only saves
+        waiting for the next look: a hint may come for nothing, twice, late or never. A store that has one
+        process gives none. To be asked before `open`."""
 
     @property
     def fatal(self) -> Exception | None:

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from remediator.clock import SteadyClock
-from remediator.contracts import Catalogue, Delivery, Parsed, Receiver, Store
+from remediator.contracts import Catalogue, Delivery, Hint, Parsed, Receiver, Store
 from remediator.engine.explain import Explanation, explain
 from remediator.engine.openings import opening
 from remediator.engine.policies import Policies
@@ -66,6 +66,14 @@ class Daemon:
             ConfigurationError: the policies cannot be loaded.
             StoreError: the store cannot be opened.
         """
+        look = asyncio.Event()
+
+        def hinted(hint: Hint) -> None:
+            if hint is Hint.POLICIES:
+                look.set()
+            self.wake()  # also then: runs may wait for the policies
+
+        self.store.hints(hinted)
         await self.store.open()
         try:
             await self.policies.start()
@@ -73,18 +81,19 @@ class Daemon:
             await self.store.close()
             raise
         keep = self.settings.retention.model_dump()
+        reload = self.settings.policies.reload / 1000
         turns: tuple[tuple[float, str, Callable[[], Awaitable[None]]], ...] = (
             (0.5, "seal", Sealer(self.store)),
             (2.0, "gauges", Gauges(self.store)),
             (3600.0, "retention", Retention(self.store, keep)),
             (1.0, "clock", ClockWatch(self.store, self.clock)),
-            (self.settings.policies.reload / 1000, "policies", Reloading(self.policies)),
         )
         self._tasks = [
             asyncio.create_task(self.worker.run(), name="worker"),
             asyncio.create_task(_forever(self.drain), name="outbox"),
             asyncio.create_task(_then_wait(self.warm), name="warm"),
             *(asyncio.create_task(every(*turn), name=turn[1]) for turn in turns),
+            asyncio.create_task(every(reload, "policies", Reloading(self.policies), look), name="policies"),
         ]
         self._started = True
 

@@ -6,6 +6,7 @@ Each task survives a store that is away: it says so, and tries again at its next
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -32,14 +33,24 @@ JUMP = Millis(30 * SECOND)
 """A wall clock that moved by this much more or less than time did is not to be trusted with budgets."""
 
 
-async def every(seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Do `work` again and again until cancelled."""
+async def every(
+    seconds: float, name: str, work: Callable[[], Awaitable[None]], sooner: asyncio.Event | None = None
+) -> None:
+    """Do `work` again and again until cancelled.
+
+    Args:
+        sooner: its next turn is due now.
+    """
+    hint = sooner or asyncio.Event()
     while True:
+        hint.clear()
         try:
             await work()
         except StoreError as error:
             log.warning("upkeep.failed", task=name, error=str(error))
-        await asyncio.sleep(seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await hint.wait()
 
 
 class Sealer:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from remediator.model import Instant, Run, RunId
+from remediator.contracts import Hint
+from remediator.model import Instant, Reason, Run, RunId
 from remediator.store import effects, rows
 from remediator.store.rows import RUN
 from remediator.store.tx import Tx
@@ -30,6 +31,9 @@ UPDATE run SET lease_until = NULL, worker = NULL, woken = 0,
 WHERE outcome IS NULL AND lease_until IS NOT NULL
 """
 _WAKE = "UPDATE run SET next_at = :now, woken = 1 WHERE id = :id AND outcome IS NULL"
+_WAKE_HELD = """
+UPDATE run SET next_at = :now, woken = 1 WHERE outcome IS NULL AND reason = :reason AND next_at > :now
+"""
 WAKE_BY_ALERT = """
 UPDATE run SET next_at = :now, woken = 1
 WHERE id IN (SELECT run FROM run_alert WHERE alert = :alert)
@@ -57,6 +61,7 @@ def release(tx: Tx, runs: Sequence[Run]) -> None:
     """Hand runs back; those that are someone else's by now are left alone."""
     for run in runs:
         tx.run(RELEASE, {"now": tx.now, "id": run.id, "epoch": run.epoch})
+    tx.hint(Hint.DUE)
 
 
 def reclaim(tx: Tx) -> int:
@@ -66,7 +71,14 @@ def reclaim(tx: Tx) -> int:
 
 def wake(tx: Tx, id: RunId) -> None:
     """Make an open run due now, also if it is claimed and its worker is about to set a timer."""
-    tx.run(_WAKE, {"now": tx.now, "id": id})
+    if tx.run(_WAKE, {"now": tx.now, "id": id}):
+        tx.hint(Hint.DUE)
+
+
+def wake_held(tx: Tx, reason: Reason) -> None:
+    """Make the open runs that wait for this reason due now, without waiting for their own next look."""
+    if tx.run(_WAKE_HELD, {"now": tx.now, "reason": reason.value}):
+        tx.hint(Hint.DUE)
 
 
 def next_due(tx: Tx) -> Instant | None:

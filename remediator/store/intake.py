@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from remediator.contracts import Delivery, Match, Receipt
+from remediator.contracts import Delivery, Hint, Match, Receipt
 from remediator.model import Alert, AlertId, AuditEvent, Instant, RunId, Status
 from remediator.store import claims, trail
 from remediator.store.known import Known, KnownAlerts
@@ -268,7 +268,9 @@ class Intake:
 
     def wake(self, tx: Tx) -> None:
         """A resolve makes the runs of that episode look again, if they have not acted."""
-        tx.many(claims.WAKE_BY_ALERT, [{"now": tx.now, "alert": id} for id in self._ended])
+        if self._ended:
+            tx.many(claims.WAKE_BY_ALERT, [{"now": tx.now, "alert": id} for id in self._ended])
+            tx.hint(Hint.DUE)
 
     def clear(self) -> None:
         """The buffered rows are written, or given up."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from remediator.contracts import Opening
+from remediator.contracts import Hint, Opening
 from remediator.model import Alert, AlertId, AuditEvent, Outcome, Reason, RunId
 from remediator.store import trail
 from remediator.store.rows import RUN, new_run
@@ -59,6 +59,8 @@ def open_run(tx: Tx, id: AlertId, alert: Alert, opening: Opening) -> RunId:
         ),
     )
     attach(tx, run, id)
+    if not refused:
+        tx.hint(Hint.DUE)
     kind = "run.refused" if refused else "run.created"
     trail.append(tx, (_event(kind, id, run, alert, opening, observed, allowed),))
     return run

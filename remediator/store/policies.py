@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from remediator.contracts import Revision
+from remediator.contracts import Hint, Revision
 from remediator.errors import NotFound
 from remediator.model import Instant
 from remediator.store.rows import decode, encode
@@ -30,6 +30,7 @@ def propose(tx: Tx, revision: Revision) -> None:
         },
     )
     tx.run(_ACTIVATE, {"key": "active", "value": revision.hash})
+    tx.hint(Hint.POLICIES)
 
 
 def active(tx: Tx) -> str | None:

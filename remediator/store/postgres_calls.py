@@ -10,12 +10,13 @@ from concurrent.futures import Future
 from typing import Any, TypeVar, cast
 
 from remediator import failpoint, metrics
-from remediator.contracts import Clock, Delivery, Match, Receipt, Receiver
+from remediator.contracts import Clock, Delivery, Hint, Match, Receipt, Receiver
 from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
 from remediator.model import AuditEvent, Control, ControlKind, Instant
 from remediator.store import brakes, postgres_schema, trail
 from remediator.store.limits import Limits
 from remediator.store.postgres_claims import Held, Sending
+from remediator.store.postgres_hints import Hints
 from remediator.store.postgres_intake import IntakeLane, Taking
 from remediator.store.postgres_link import Changed, Link, Server, tell
 from remediator.store.postgres_pool import Pool, Work, nothing
@@ -62,6 +63,8 @@ class PostgresCalls(SqlStore):
         self._sending = Sending()
         self._server: Server | None = None
         self._fatal: StoreUnavailable | None = None
+        self._hints: Hints | None = None
+        self._told: Callable[[Hint], None] | None = None
         self._waiting: dict[asyncio.Future[Any], tuple[float, float]] = {}
         self._ticking = False
         self._closed = "is not open yet"
@@ -74,6 +77,9 @@ class PostgresCalls(SqlStore):
         database is another one than it was, or no longer keeps what it says."""
         return self._fatal
 
+    def hints(self, told: Callable[[Hint], None]) -> None:
+        self._told = told
+
     async def open(self) -> None:
         """Reach the server, check that it can be trusted, make or migrate the tables.
 
@@ -85,6 +91,9 @@ class PostgresCalls(SqlStore):
             StoreUnavailable: the server cannot be reached.
         """
         await asyncio.to_thread(self._open)
+        if not self._read_only:
+            self._hints = Hints(self._link, self._teller())
+            self._hints.start()
         self._pool = Pool(self._link, self._spoiled, _THREADS, "store")
         self._lane = IntakeLane(self._intake_link, self._spoiled, self._limits, self._seen)
         self._watch = Watch(
@@ -164,6 +173,18 @@ class PostgresCalls(SqlStore):
         self._lane.stop()
         self._watch.stop()
         self._pool.close()
+        if self._hints is not None:
+            self._hints.stop()
+
+    def _teller(self) -> Callable[[Hint], None]:
+        loop, told = asyncio.get_running_loop(), self._told
+
+        def tell_loop(hint: Hint) -> None:
+            if told is not None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                    loop.call_soon_threadsafe(told, hint)
+
+        return tell_loop
 
     def _link(self) -> Link:
         return self._connect(self._limits.write)
@@ -175,7 +196,7 @@ class PostgresCalls(SqlStore):
         if self._fatal is not None:
             raise StoreUnavailable(str(self._fatal))
         try:
-            return Link(
+            link = Link(
                 self._address,
                 self._limits,
                 self._clock,
@@ -183,6 +204,9 @@ class PostgresCalls(SqlStore):
                 expected=self._server,
                 read_only=self._read_only,
             )
+            if self._hints is not None:
+                link.hinted = self._hints.send
+            return link
         except Changed as changed:
             self._spoiled(str(changed))
             raise StoreUnavailable(str(changed)) from changed

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 
-from remediator.contracts import Admission, Move, Outgoing
+from remediator.contracts import Admission, Hint, Move, Outgoing
 from remediator.model import MINUTE, SECOND, Instant, IntentOutcome, Millis, Run, RunId
 from remediator.store import claims, effects, outbox, rows
 from remediator.store.rows import RUN, encode
@@ -109,6 +109,8 @@ class Held:
             held = sorted((id, epoch) for id, (epoch, _) in self._runs.items())
             self._runs = {}
         tx.many(claims.RELEASE, [{"now": tx.now, "id": id, "epoch": epoch} for id, epoch in held])
+        if held:
+            tx.hint(Hint.DUE)
 
 
 class Sending:

@@ -4,11 +4,11 @@ and its errors told apart by what they say about the transaction."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from remediator.contracts import Clock
+from remediator.contracts import Clock, Hint
 from remediator.errors import ConfigurationError, Conflict, StoreError, StoreUnavailable
 from remediator.store.limits import Limits
 from remediator.store.postgres_tx import PostgresTx
@@ -85,6 +85,8 @@ class Link:
         expected: Server | None = None,
         read_only: bool = False,
     ) -> None:
+        self.hinted: Callable[[Set[Hint]], None] = _nobody
+        """Told, after a commit, what the other replicas should look at."""
         self.connection = _connect(address)
         try:
             self.server = self._prepare(limits, seconds, expected, read_only)
@@ -172,7 +174,11 @@ class Link:
         except BaseException:
             self.roll_back()
             raise
-        self._commit()
+        try:
+            self._commit()
+        finally:  # also where nobody knows whether it was committed: it is only a hint
+            if tx.hinted:
+                self.hinted(tx.hinted)
         after()
         return answer
 
@@ -213,6 +219,10 @@ class Link:
                 raise
             self.close()
             raise CommitLost from error
+
+
+def _nobody(hinted: Set[Hint]) -> None:
+    """Nobody listens."""
 
 
 def again(error: BaseException) -> bool:

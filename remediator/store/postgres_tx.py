@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from remediator.contracts import Clock
+from remediator.contracts import Clock, Hint
 from remediator.model import Instant
 from remediator.store.tx import NONE, Row, Values
 
@@ -48,10 +48,16 @@ class PostgresTx:
         self._clock = clock
         self._reserved: dict[str, tuple[int, int]] = {}
         self.now = Instant(0)
+        self.hinted: set[Hint] = set()
+        """What to let the other replicas look at, once this transaction is committed."""
+
+    def hint(self, hint: Hint) -> None:
+        self.hinted.add(hint)
 
     def begin(self, *, read_only: bool = False) -> None:
         """Begin, and ask what time it is, in one round trip."""
         self._reserved.clear()
+        self.hinted = set()
         cursor = self.connection.execute(_BEGIN_READ if read_only else _BEGIN, prepare=False)
         cursor.nextset()
         self._tell(cursor.fetchone())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from remediator import metrics
-from remediator.contracts import Clock, Delivery, Match, Receipt, Receiver
+from remediator.contracts import Clock, Delivery, Hint, Match, Receipt, Receiver
 from remediator.errors import StoreError, StoreUnavailable
 from remediator.model import Instant
 from remediator.store import claims, upgrade
@@ -75,6 +75,9 @@ class SqliteCalls:
         """Why this store answers nothing any more until it is opened anew; None if all is well.
         After a commit or a sync that failed, nobody can know what the disk holds."""
         return self._group.fatal if self._group is not None else None
+
+    def hints(self, told: Callable[[Hint], None]) -> None:
+        """One process only: there is none."""
 
     async def open(self) -> None:
         """Take the file, make or migrate its tables, load the open alerts.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from remediator.contracts import Hint
 from remediator.model import Instant
 from remediator.store.tx import NONE, Row, Values
 
@@ -68,6 +69,9 @@ class SqliteTx:
 
     def lock(self, name: str) -> None:
         """One writer only: there is nobody to keep out."""
+
+    def hint(self, hint: Hint) -> None:
+        """One process only: there is nobody to tell."""
 
     def begin(self) -> None:
         """Begin the transaction, unless one is under way."""

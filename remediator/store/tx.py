@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from remediator.contracts import Hint
 from remediator.model import Instant
 
 Row = tuple[Any, ...]
@@ -53,6 +54,9 @@ class Tx(Protocol):
 
     def id(self, counter: str, count: int = 1) -> int:
         """The first of `count` new consecutive ids."""
+
+    def hint(self, hint: Hint) -> None:
+        """Let the other processes look, once this is committed. Nothing to do where there are none."""
 
 
 def insert(table: str, columns: str) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -23,7 +24,7 @@ def server() -> Iterator[Postgres]:
 
 
 def daemons(
-    tmp_path: Path, server: Postgres, name: str, provider: Provider, count: int
+    tmp_path: Path, server: Postgres, name: str, provider: Provider, count: int, **settings: Any
 ) -> list[Installation]:
     with psycopg.connect(server.superuser_dsn, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
@@ -45,6 +46,7 @@ def daemons(
                 store={"url": server.dsn(dbname=name)},
                 connections={"recorder": {"kind": "http", "url": provider.url}},
                 plugins=["tests.crash.plugin"],
+                **settings,
             )
         )
     return made
@@ -91,3 +93,25 @@ def test_a_pause_on_one_holds_on_the_other_within_a_second(tmp_path: Path, serve
             lambda: [run["reason"] for run in two.runs()] == ["paused", "paused"], "both wait", seconds=10
         )
         assert provider.calls == []
+
+
+def test_work_and_policies_are_shared_at_once(tmp_path: Path, server: Postgres) -> None:
+    """What one takes and cannot do itself, and what it loads, the other knows without looking for it."""
+    with Provider(slow=4) as provider, ExitStack() as stack:
+        made = daemons(tmp_path, server, "hints", provider, 2, engine={"workers": 1})
+        one, two = (stack.enter_context(one) for one in made)
+        two.config.write_text(two.config.read_text().replace("reload: 200ms", "reload: 60s"))
+        one.start()
+        two.start()
+        assert one.post(firing(queue="a"), firing(queue="b")) == 200
+        one.until(lambda: len(provider.calls) == 2, "both are being acted on", seconds=3)
+        assert provider.under_way == {"a": 1, "b": 1}
+        grow = one.home / "policies" / "grow.yaml"
+        before = two.get("policies")["revision"]
+        grow.write_text(grow.read_text().replace("add: 2", "add: 1"))
+        one.until(lambda: one.get("policies")["revision"] != before, "one has the new set")
+        changed = time.monotonic()
+        one.until(lambda: two.get("policies")["revision"] != before, "the other has it too")
+        assert time.monotonic() - changed < 1
+        two.until(lambda: all(run["outcome"] for run in two.runs()), "all end", seconds=30)
+        assert [run["outcome"] for run in two.runs()] == ["succeeded", "succeeded"]
