@@ -11,6 +11,7 @@ from remediator.engine.case import Case
 from remediator.engine.execute import pure
 from remediator.engine.ladder import action_finished, nothing_here
 from remediator.engine.look import evidence
+from remediator.engine.mode import demotion, effective_mode
 from remediator.engine.pipeline import stopped
 from remediator.engine.step import Admit, End, Step, Wait
 from remediator.errors import Permanent, Temporary
@@ -42,8 +43,13 @@ async def guard(case: Case) -> Step:
     if too_much is not None:
         return enough(case, too_much) if case.done_here and case.policy.verify else too_much
     looked_up = await evidence(case) if not case.admitted else {}
-    if case.run.mode is Mode.OBSERVE:
+    mode = effective_mode(case, (plan.target.name,))
+    if mode is Mode.OBSERVE:
         return await observed_only(case, plan, looked_up)
+    if mode is Mode.APPROVE:  # nobody can be asked yet: not acting is the answer that is safe
+        return Wait(
+            Reason.APPROVAL_PENDING, f"{plan.action} on {plan.target.name} is not approved", "approved"
+        )
     events = (case.event("evidence.gathered", **looked_up),) if looked_up else ()
     progress = msgspec.structs.replace(case.progress, number=case.progress.number + 1)
     return Admit(plan, IntentKind.APPLY, counted=not case.done_here, progress=progress, events=events)
@@ -88,11 +94,13 @@ async def observed_only(case: Case, plan: Plan, looked_up: dict[str, Any]) -> En
         count = await case.tools.store.shadow_count(case.run.policy, since)
         if count >= budget.count:
             shadow.append(f"{count} observed, allowed {budget}")
+    demoted = demotion(case, (plan.target.name,))
+    would = f"would run {plan.action} on {plan.target.name}: {flat(plan.before)} → {flat(plan.after)}"
     return End(
         Outcome.OBSERVED,
-        Reason.PLANNED_ONLY,
-        observed=f"would run {plan.action} on {plan.target.name}: {flat(plan.before)} → {flat(plan.after)}",
-        allowed="mode observe plans and records",
+        Reason.PLANNED_ONLY if demoted is None else demoted.reason,
+        observed=would if demoted is None else f"{would}; {demoted.observed}",
+        allowed="mode observe plans and records" if demoted is None else demoted.allowed,
         data={
             "plan": msgspec.to_builtins(plan),
             "over_budget": shadow,

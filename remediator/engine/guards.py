@@ -6,12 +6,11 @@ from remediator.engine.case import Case
 from remediator.engine.judge import Judgement, together
 from remediator.engine.ladder import next_remedy
 from remediator.engine.look import look
+from remediator.engine.mode import LICENCE, effective_mode
 from remediator.engine.step import End, Step, Wait
 from remediator.model import MINUTE, ControlKind, Millis, Mode, Outcome, Reason, span
 
 STALE_AFTER = Millis(15 * MINUTE)
-
-_LICENCE = {Mode.OBSERVE: 0, Mode.APPROVE: 1, Mode.ENFORCE: 2}
 
 
 async def policy_still_in_force(case: Case) -> Step | None:
@@ -26,7 +25,7 @@ async def policy_still_in_force(case: Case) -> Step | None:
             observed=f"policy {case.run.policy} is not in the active set {case.active.hash[:12]}",
             allowed="a policy of that name",
         )
-    if _LICENCE[active.mode] < _LICENCE[case.run.mode]:
+    if LICENCE[active.mode] < LICENCE[case.run.mode]:
         return End(
             Outcome.CANCELLED,
             Reason.POLICY_DEMOTED,
@@ -70,7 +69,7 @@ async def alert_not_stale(case: Case) -> Step | None:
 
 async def not_paused(case: Case) -> Step | None:
     """A pause of the daemon, of this policy or of this target. Observing goes on."""
-    if case.run.mode is Mode.OBSERVE:
+    if effective_mode(case) is Mode.OBSERVE:
         return None
     scopes = {"", f"policy:{case.run.policy}", f"target:{case.run.target}", f"target:{case.run.target_key}"}
     for control in case.controls:
