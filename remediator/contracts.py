@@ -424,6 +424,8 @@ class Admission(Struct, frozen=True, kw_only=True):
     and quarantine only, yet counts.
     policy_set: the revision the guards were evaluated with; if it is no longer active, the answer
     is Held(POLICIES_CHANGED) and the worker looks again.
+    leases: the effects that a return puts back; each must still be open and this run's, else the
+    answer is Held(LEASE_CLOSED).
     """
 
     intent: Intent
@@ -434,6 +436,7 @@ class Admission(Struct, frozen=True, kw_only=True):
     concurrent_global: int
     policy_set: str
     need_firing: bool
+    leases: tuple[int, ...] = ()
 
 
 class Held(Struct, frozen=True, kw_only=True):
@@ -615,6 +618,20 @@ class Store(Protocol):
     async def effects(self, *, open: bool = True) -> Sequence[Effect]: ...
 
     async def effect(self, id: int) -> Effect: ...
+
+    async def renew_effect(self, id: int, until: Instant, event: AuditEvent) -> Effect:
+        """Put the end of a lease off, for all that one call lent.
+
+        Raises:
+            NotFound, Conflict: there is none, or it is over, is being returned, or ends later already.
+        """
+
+    async def recall_effect(self, id: int, event: AuditEvent) -> Run:
+        """Open the run that returns a lease now.
+
+        Raises:
+            NotFound, Conflict: there is none, or it is over, or is being returned.
+        """
 
     async def locks(self) -> Mapping[str, RunId]:
         """Target key → the run that holds it."""

@@ -131,6 +131,8 @@ class Reason(StrEnum):
     LEASE_EXPIRED = "lease_expired"
     LEASE_EXTENDED = "lease_extended"
     LEASE_STILL_NEEDED = "lease_still_needed"
+    LEASE_CLOSED = "lease_closed"
+    RETURNED_BY_PERSON = "returned_by_person"
 
 
 class Risk(StrEnum):
@@ -383,8 +385,16 @@ class Control(Struct, frozen=True, kw_only=True):
     data: dict[str, Any] = {}
 
 
+LEFT_TO_PERSON = "left to a person"
+"""What became of a lease that nobody returns by itself any more; a person still may."""
+
+
 class Effect(Struct, frozen=True, kw_only=True):
-    """A lease: the prior value of one field of one target, and when it goes back."""
+    """A lease: the prior value of one field of one target, and when it goes back.
+
+    lent_at: None where a former version wrote the row.
+    return_run: the run that puts it back, once there is one. recalled_by: who wanted it back early.
+    """
 
     id: int
     run: RunId
@@ -398,6 +408,12 @@ class Effect(Struct, frozen=True, kw_only=True):
     extended: bool = False
     returned_at: Instant | None = None
     outcome: str = ""
+    lent_at: Instant | None = None
+    return_run: RunId | None = None
+    renewed_at: Instant | None = None
+    renewed_by: str = ""
+    renewals: int = 0
+    recalled_by: str = ""
 
 
 class Budget(Struct, frozen=True, kw_only=True):

@@ -117,6 +117,12 @@ class Api:
     async def clear_target(self, target: str, reason: str) -> None:
         await self._ask("POST", "targets/clear", body={"target": target, "reason": reason})
 
+    async def renew_effect(self, id: int, longer: str, reason: str) -> Json:
+        return await self._ask("POST", f"effects/{id}/renew", body={"expires": longer, "reason": reason})
+
+    async def return_effect(self, id: int, reason: str) -> Json:
+        return await self._ask("POST", f"effects/{id}/return", body={"reason": reason})
+
     # -- HTTP
 
     async def _pages(self, path: str, query: Mapping[str, Any], limit: int) -> list[Json]:

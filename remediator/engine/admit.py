@@ -98,6 +98,7 @@ def admission(
         concurrent_global=case.active.limits.concurrent,
         policy_set=case.active.hash,
         need_firing=not (case.admitted or case.by_hand or going_back),
+        leases=step.leases,
     )
 
 

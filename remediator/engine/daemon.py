@@ -12,6 +12,7 @@ import structlog
 
 from remediator.clock import SteadyClock
 from remediator.contracts import Catalogue, Delivery, Hint, Parsed, Receiver, Store
+from remediator.engine import lease
 from remediator.engine.explain import Explanation, explain
 from remediator.engine.openings import opening
 from remediator.engine.policies import Policies
@@ -24,7 +25,9 @@ from remediator.model import (
     AuditEvent,
     Control,
     ControlKind,
+    Effect,
     Instant,
+    Millis,
     Origin,
     Run,
     RunId,
@@ -232,6 +235,16 @@ class Daemon:
             self.wake()
             return cleared
         return False
+
+    async def renew_effect(self, id: int, longer: Millis, reason: str, actor: str) -> Effect:
+        """Let a lease end `longer` milliseconds from now; raises as `lease.renew` does."""
+        return await lease.renew(self.store, self.policies.revision, id, longer, reason, actor)
+
+    async def return_effect(self, id: int, reason: str, actor: str) -> Run:
+        """Return a lease now, by a run of its own; raises as `lease.recall` does."""
+        run = await lease.recall(self.store, id, reason, actor)
+        self.wake()
+        return run
 
     async def explain(self, id: AlertId, policy: str | None = None) -> Explanation:
         """Why something did or did not happen about an alert."""

@@ -106,15 +106,7 @@ def ended(case: Case, step: End, events: tuple[AuditEvent, ...], extra: Extra) -
         events=(*events, *step.events, last),
         messages=messages(case, step),
     )
-    return written(move, _lease_closed(case, step, extra))
-
-
-def _lease_closed(case: Case, step: End, extra: Extra) -> Extra:
-    """A run that was to return a lease ends, and nobody tries again: a lease that it neither closed
-    nor extended is a person's now, and no open lease stands for what nobody will return."""
-    if case.progress.effect is None or extra.effect_done or extra.effect_extend is not None:
-        return extra
-    return extra + Extra(effect_done=((case.progress.effect, f"{step.outcome}: {step.reason}"),))
+    return written(move, extra)
 
 
 def written(move: Move, extra: Extra) -> Move:

@@ -8,19 +8,23 @@ import msgspec
 from remediator.contracts import Nothing
 from remediator.engine.case import Case
 from remediator.engine.execute import pure
+from remediator.engine.lease import length
 from remediator.engine.step import Admit, End, Extra, Step, Wait
 from remediator.errors import ActionError, Refused
-from remediator.model import HOUR, Effect, Instant, IntentKind, Millis, Origin, Outcome, Plan, Reason, span
+from remediator.model import Effect, Instant, IntentKind, Origin, Outcome, Plan, Reason, span
 
 
 async def returning(case: Case) -> Step:
     """Return, extend once while the alert still fires, or leave it to a person."""
     effect = await _effect(case)
     if effect.returned_at is not None:
-        return End(Outcome.NOTHING_TO_DO, Reason.LEASE_EXPIRED, "the lease is closed", "an open lease")
+        seen = f"effect {effect.id} is over: {effect.outcome}"
+        return End(Outcome.NOTHING_TO_DO, Reason.LEASE_CLOSED, seen, "an open lease")
     lender = await case.tools.store.run(effect.run)
-    # What a person started by hand has no sender that could ever say that it is over.
-    if lender.origin is not Origin.HAND and any(episode.firing for episode in case.episodes):
+    # What a person started by hand has no sender that could ever say that it is over; and what a person
+    # wants back is not needed any more.
+    needed = lender.origin is not Origin.HAND and not effect.recalled_by
+    if needed and any(episode.firing for episode in case.episodes):
         return still_firing(case, effect)
     action = case.action(effect.plan.action)
     lent = await _lent_with(case, effect)
@@ -53,37 +57,42 @@ async def returning(case: Case) -> Step:
             extra=_done(lent, "nothing to return"),
         )
     progress = msgspec.structs.replace(case.progress, number=case.progress.number + 1)
-    return Admit(plan, IntentKind.RETURN, counted=True, progress=progress, purpose=f"return:{effect.id}")
+    return Admit(
+        plan,
+        IntentKind.RETURN,
+        counted=True,
+        progress=progress,
+        purpose=_purpose(case, effect),
+        leases=tuple(one.id for one in lent),
+    )
+
+
+def _purpose(case: Case, effect: Effect) -> str:
+    """What a person recalls may have been tried before in vain, by another run: a provider that
+    deduplicates must not take this for that."""
+    return f"return:{effect.id}:{case.run.id}" if effect.recalled_by else f"return:{effect.id}"
 
 
 def still_firing(case: Case, effect: Effect) -> End:
     """Extended once; after that a person decides."""
-    length = extension(case, effect)
+    lent_for = length(case.policy, effect)
     observed = "the alert still fires"
     if effect.extended:
         return End(
             Outcome.ESCALATED,
             Reason.LEASE_STILL_NEEDED,
-            observed=f"{observed} after one extension of {span(length)}",
+            observed=f"{observed} after one extension of {span(lent_for)}",
             allowed="resolved before the lease ends",
-            note=f"{effect.field} of {effect.target.name} stays {effect.current}, was {effect.prior}",
-            extra=_done((effect,), "left to a person"),
+            note=f"{effect.field} of {effect.target.name} stays {effect.current}, was {effect.prior}; "
+            f"put it back: remediator effects return {effect.id} --comment …",
         )
     return End(
         Outcome.NOTHING_TO_DO,
         Reason.LEASE_EXTENDED,
         observed=observed,
-        allowed=f"extended once by {span(length)}",
-        extra=Extra(effect_extend=(effect.id, Instant(case.now + length))),
+        allowed=f"extended once by {span(lent_for)}",
+        extra=Extra(effect_extend=(effect.id, Instant(case.now + lent_for))),
     )
-
-
-def extension(case: Case, effect: Effect) -> Millis:
-    """As long as the lease was; an hour if the policy no longer says."""
-    for remedy in case.policy.remedies:
-        if remedy.expires is not None and any(use.action == effect.plan.action for use in remedy.actions):
-            return remedy.expires
-    return HOUR
 
 
 async def returned(case: Case) -> End:
@@ -91,9 +100,9 @@ async def returned(case: Case) -> End:
     effect = await _effect(case)
     return End(
         Outcome.REVERTED,
-        Reason.LEASE_EXPIRED,
+        Reason.RETURNED_BY_PERSON if effect.recalled_by else Reason.LEASE_EXPIRED,
         observed="the prior value is back",
-        allowed="a lease ends",
+        allowed=f"{effect.recalled_by} wanted it back" if effect.recalled_by else "a lease ends",
         extra=_done(await _lent_with(case, effect), "returned"),
     )
 

@@ -124,8 +124,14 @@ class EffectShape(TypedDict):
     field: str
     prior: Any
     current: Any
+    lent_at: str | None
     expires_at: str
     extended: bool
+    renewals: int
+    renewed_at: str | None
+    renewed_by: str
+    recalled_by: str
+    return_run: int | None
     returned_at: str | None
     outcome: str
 
@@ -260,8 +266,14 @@ def effect(effect: Effect) -> EffectShape:
         "field": effect.field,
         "prior": effect.prior,
         "current": effect.current,
+        "lent_at": _time(effect.lent_at),
         "expires_at": time(effect.expires_at),
         "extended": effect.extended,
+        "renewals": effect.renewals,
+        "renewed_at": _time(effect.renewed_at),
+        "renewed_by": effect.renewed_by,
+        "recalled_by": effect.recalled_by,
+        "return_run": effect.return_run,
         "returned_at": _time(effect.returned_at),
         "outcome": effect.outcome,
     }

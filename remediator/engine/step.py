@@ -120,6 +120,8 @@ class Admit:
     events: tuple[AuditEvent, ...] = ()
     purpose: str = "apply"
     """Goes into the idempotency token, beside policy, episode and number."""
+    leases: tuple[int, ...] = ()
+    """The effects that this puts back: ADMIT makes sure that they are still this run's to return."""
 
 
 @dataclass(frozen=True, slots=True)

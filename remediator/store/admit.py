@@ -8,7 +8,7 @@ from __future__ import annotations
 from remediator.contracts import Admission, Held, Limit
 from remediator.errors import LeaseLost
 from remediator.model import Control, ControlKind, Instant, IntentKind, Reason, Run, span
-from remediator.store import brakes, moves, policies
+from remediator.store import brakes, effects, moves, policies
 from remediator.store.rows import INTENT, encode
 from remediator.store.tx import BRAKES, Tx, insert
 
@@ -69,7 +69,12 @@ def admit(tx: Tx, run: Run, admission: Admission, lease: Instant) -> Run | Held:
     if not tx.run(_EPOCH, {"lease_until": lease, "id": run.id, "epoch": run.epoch}):
         raise LeaseLost(f"run {run.id}: epoch {run.epoch} is no longer its own; drop it")
     tx.lock(BRAKES)
-    held = _brakes(tx, run, admission) or _counters(tx, run, admission) or _lock(tx, run, admission)
+    held = (
+        _brakes(tx, run, admission)
+        or _counters(tx, run, admission)
+        or _lock(tx, run, admission)
+        or _leases(tx, run, admission)
+    )
     if held is not None:
         return held
     intent = admission.intent
@@ -200,6 +205,19 @@ def _lock(tx: Tx, run: Run, admission: Admission) -> Held | None:
                 "taken_at": tx.now,
             },
         )
+    return None
+
+
+def _leases(tx: Tx, run: Run, admission: Admission) -> Held | None:
+    """After the lock: whoever held it until now may have lent the field anew, and its lease carries the
+    prior value on."""
+    for id in admission.leases:
+        if not effects.still_open(tx, id, run.id):
+            return Held(
+                reason=Reason.LEASE_CLOSED,
+                observed=f"effect {id} is over or another run's by now",
+                allowed="an open lease that this run returns",
+            )
     return None
 
 

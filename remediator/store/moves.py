@@ -14,6 +14,7 @@ from remediator.model import (
     Instant,
     Intent,
     IntentOutcome,
+    Origin,
     Outcome,
     Reason,
     Run,
@@ -89,6 +90,8 @@ def write(tx: Tx, run: Run, change: Move, lease_until: Instant | None, target_ke
         brakes.put(tx, brake)
     trail.append(tx, change.events)
     outbox.post(tx, change.messages)
+    if change.outcome is not None and run.origin is Origin.LEASE:
+        effects.left(tx, run.id)
     if change.outcome is not None:
         tx.run(_FREE, {"run": run.id, "now": tx.now})
     return rows.run(fresh[0])

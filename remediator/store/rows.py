@@ -39,7 +39,7 @@ INTENT = (
 )
 EFFECT = (
     "id, run, policy, target, target_key, field, prior, current, plan, expires_at, extended, "
-    "returned_at, outcome"
+    "returned_at, outcome, lent_at, return_run, renewed_at, renewed_by, renewals, recalled_by"
 )
 CONTROL = "kind, scope, reason, actor, since, until, data"
 
@@ -120,6 +120,12 @@ def effect(row: Row) -> Effect:
         extended=bool(row[10]),
         returned_at=row[11],
         outcome=row[12],
+        lent_at=row[13],
+        return_run=RunId(row[14]) if row[14] is not None else None,
+        renewed_at=row[15],
+        renewed_by=row[16],
+        renewals=row[17],
+        recalled_by=row[18],
     )
 
 

@@ -212,6 +212,11 @@ effect = Table(
     _instant("returned_at", nullable=True),
     _text("outcome"),
     Column("return_run", BigInteger, nullable=True),  # the run of origin lease that ends it
+    _instant("lent_at", nullable=True),
+    _instant("renewed_at", nullable=True),
+    Column("renewed_by", Text, nullable=False, server_default=text("''")),
+    Column("renewals", Integer, nullable=False, server_default=text("0")),
+    Column("recalled_by", Text, nullable=False, server_default=text("''")),  # who wanted it back early
     Index(
         "effect_open",
         "target_key",

@@ -97,6 +97,11 @@ CREATE TABLE effect (
 	returned_at BIGINT,
 	outcome TEXT NOT NULL,
 	return_run BIGINT,
+	lent_at BIGINT,
+	renewed_at BIGINT,
+	renewed_by TEXT DEFAULT '' NOT NULL,
+	renewals INTEGER DEFAULT 0 NOT NULL,
+	recalled_by TEXT DEFAULT '' NOT NULL,
 	PRIMARY KEY (id)
 );
 CREATE INDEX effect_due ON effect (expires_at) WHERE returned_at IS NULL AND return_run IS NULL;

@@ -156,6 +156,12 @@ class SqlStore(ABC):
     async def effect(self, id: int) -> Effect:
         return await self._look(lambda tx: effects.one(tx, id))
 
+    async def renew_effect(self, id: int, until: Instant, event: AuditEvent) -> Effect:
+        return await self._write(lambda tx: effects.renew(tx, id, until, event))
+
+    async def recall_effect(self, id: int, event: AuditEvent) -> Run:
+        return await self._write(lambda tx: moves.one(tx, effects.recall(tx, id, event)))
+
     async def locks(self) -> Mapping[str, RunId]:
         return await self._read(brakes.locks)
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from remediator import __version__
 from remediator.errors import ConfigurationError, Conflict, NotFound, StoreUnavailable
-from remediator.web import alerts, audit, controls, openapi, operations, policies, runs
+from remediator.web import alerts, audit, controls, effects, openapi, operations, policies, runs
 from remediator.web.body import Gone, TooLarge, content_length, read
 from remediator.web.credentials import CallerKeys
 from remediator.web.parameters import only_known
@@ -73,7 +73,7 @@ def create_app(daemon: Served) -> App:
     api.state.daemon = daemon
     api.state.keys = CallerKeys(daemon.settings.access.tokens)
     v1 = APIRouter(prefix="/api/v1", dependencies=[Depends(only_known)])
-    for module in (alerts, runs, audit, policies, controls):
+    for module in (alerts, runs, audit, policies, controls, effects):
         v1.include_router(module.router)
     api.include_router(v1)
     api.include_router(operations.router)

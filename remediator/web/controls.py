@@ -1,4 +1,4 @@
-"""/api/v1/control, /targets, /effects: brakes, locks and leases."""
+"""/api/v1/control, /targets: brakes and locks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing_extensions import TypedDict
 
 from remediator.engine import shapes
 from remediator.model import Control, ControlKind, Instant
-from remediator.settings.values import parse_duration
 from remediator.web.access import Daemon, Operator, Viewer
-from remediator.web.parameters import Body, Id, Reason
+from remediator.web.parameters import Body, Reason, duration
 from remediator.web.problem import Problem
 from remediator.web.served import Served
 
@@ -72,10 +71,6 @@ class Targets(TypedDict):
     items: list[shapes.TargetShape]
 
 
-class Effects(TypedDict):
-    items: list[shapes.EffectShape]
-
-
 @router.get("/control", tags=["control"])
 async def list_controls(daemon: Daemon, caller: Viewer) -> Controls:
     """The brakes that are on now."""
@@ -88,7 +83,7 @@ async def pause(daemon: Daemon, caller: Operator, body: Pause) -> shapes.Control
     _known(daemon, body.scope)
     until: Instant | None = None
     if body.expires != NEVER:
-        span = parse_duration(body.expires)
+        span = duration(body.expires, "expires")
         if not 0 < span <= 366 * 86_400_000:
             raise Problem(
                 422, f"expires is {body.expires}; more than 0 and at most 366d is allowed, or never"
@@ -116,18 +111,6 @@ async def clear_target(daemon: Daemon, caller: Operator, body: Clear) -> Cleared
         return {"cleared": True}
     held = [one.scope.removeprefix("target:") for one in await _quarantines(daemon)]
     raise Problem(404, f"{body.target!r} is not quarantined; quarantined are: {', '.join(held) or 'none'}")
-
-
-@router.get("/effects", tags=["effects"])
-async def list_effects(daemon: Daemon, caller: Viewer, open: bool = True) -> Effects:
-    """Leases on effects; with open=false also those that were returned."""
-    return {"items": [shapes.effect(effect) for effect in await daemon.store.effects(open=open)]}
-
-
-@router.get("/effects/{id}", tags=["effects"])
-async def get_effect(daemon: Daemon, caller: Viewer, id: Id) -> shapes.EffectShape:
-    """One lease."""
-    return shapes.effect(await daemon.store.effect(id))
 
 
 async def _quarantines(daemon: Served) -> list[Control]:

@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from remediator.model import Instant
-from remediator.settings.values import suggest
+from remediator.model import Instant, Millis
+from remediator.settings.values import parse_duration, suggest
 from remediator.web.problem import Problem
 
 _MOST = 2**63 - 1
@@ -46,6 +46,18 @@ class Body(BaseModel):
     """Base of request bodies: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def duration(text: str, name: str) -> Millis:
+    """A duration that a body's pattern let through.
+
+    Raises:
+        Problem: (422) it is longer than any may be.
+    """
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise Problem(422, f"{name}: {error}") from None
 
 
 def instant(moment: AwareDatetime | None) -> Instant | None:

@@ -60,7 +60,11 @@ class Daemon:
         self.url = f"http://127.0.0.1:{self.port}"
         self.program = Program(home, {})
         (home / "policies").mkdir()
-        for name, text in (("pressure", POLICY), ("patient", HELD), ("escalation", CHAINS)):
+        for name, text in (
+            ("pressure", POLICY),
+            ("patient", HELD),
+            ("escalation", CHAINS),
+        ):
             self.put(name, text)
         (home / "main").write_text("0")
         (home / "remediator.yaml").write_text(

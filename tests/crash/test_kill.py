@@ -94,7 +94,12 @@ LEASED = POLICY.replace(', url: "{url}"}}', ', url: "{url}"}}\n    expires: 3s')
 RETURNING = {
     "admit.before_commit@return": ("reverted", 1),
     "admit.after_commit@return": ("escalated", 3),
+    "apply.before@recorder.grow:2": ("escalated", 3),
     "apply.after@recorder.grow:2": ("reverted", 1),
+    "move.before_commit@REVERTING": ("reverted", 1),
+    "move.after_commit@REVERTING": ("reverted", 1),
+    "move.before_commit@reverted": ("reverted", 1),
+    "move.after_commit@reverted": ("reverted", 1),
 }
 
 
@@ -171,6 +176,9 @@ def test_killed_while_a_lease_goes_back(tmp_path: Path, failpoint: str, ending: 
             f"{failpoint} → {outcome}",
         )
         assert provider.sizes["jobs"] == size
+        (effect,) = daemon.get("effects", open=False)["items"]
+        assert effect["outcome"] == ("returned" if outcome == "reverted" else "left to a person")
+        assert effect["return_run"] == daemon.runs()[-1]["id"]
         assert provider.twice() == []
 
 

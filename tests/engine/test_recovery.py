@@ -57,7 +57,7 @@ async def test_a_lease_that_cannot_be_returned_is_a_persons_and_not_open_for_eve
         assert (back.outcome, back.reason) == (Outcome.ESCALATED, Reason.ACTION_FAILED)
         assert list(await r.store.effects()) == []
         (closed,) = await r.store.effects(open=False)
-        assert closed.outcome == "escalated: action_failed"
+        assert (closed.outcome, closed.return_run) == ("left to a person", back.id)
         assert len(await r.store.due_messages(10)) == 1
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
@@ -339,11 +339,16 @@ class LosesAnswers:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.losing = False
+        self.before_admit: Callable[[], Awaitable[None]] | None = None
+        """what happens elsewhere right before the next ADMIT"""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     async def admit(self, run: Run, admission: Admission) -> Run | Held:
+        meanwhile, self.before_admit = self.before_admit, None
+        if meanwhile is not None:
+            await meanwhile()
         answer = await self._store.admit(run, admission)
         if self.losing:
             self.losing = False

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from remediator.clock import DrivenClock, SystemClock
 from remediator.contracts import Held, NewEffect
+from remediator.errors import Conflict
 from remediator.model import (
     HOUR,
     MINUTE,
@@ -220,6 +221,52 @@ async def test_a_lease_that_ran_out_opens_one_run_for_both(pair: Pair) -> None:
     pair[0].later(HOUR)
     found = await asyncio.gather(*(world.store.claim("w", 5) for _ in range(4) for world in pair))
     assert len([run for some in found for run in some]) == 1
+
+
+async def lent(pair: Pair) -> int:
+    """The id of a lease that ends in an hour."""
+    [run] = await runs(pair, 1)
+    run = await pair[0].admitted(run, key="k")
+    lease = NewEffect(field="size", prior=1, current=2, plan=plan("k"), expires_at=Instant(START + HOUR))
+    await pair[0].end(await pair[0].move(run, State.VERIFY, effects=(lease,)), Outcome.SUCCEEDED)
+    [effect] = await pair[0].store.effects()
+    return effect.id
+
+
+async def test_a_lease_is_recalled_once(pair: Pair) -> None:
+    id = await lent(pair)
+
+    async def recall(world: World) -> str:
+        try:
+            await world.store.recall_effect(id, AuditEvent(kind="effect.recalled", actor="alice"))
+        except Conflict:
+            return "returned already"
+        return "recalled"
+
+    answers = await asyncio.gather(*(recall(world) for _ in range(4) for world in pair))
+    assert sorted(answers) == ["recalled"] + ["returned already"] * 7
+    assert len(await pair[0].store.claim("w", 5)) == 1
+
+
+async def test_a_lease_is_renewed_or_returned_never_both(pair: Pair) -> None:
+    """One replica renews in the very moment in which the other finds it run out."""
+    id = await lent(pair)
+    for hour in range(1, 12):
+        pair[0].later(HOUR)
+
+        async def renew(until: Instant) -> bool:
+            try:
+                await pair[0].store.renew_effect(id, until, AuditEvent(kind="effect.renewed", actor="alice"))
+            except Conflict:
+                return False
+            return True
+
+        until = Instant(START + (hour + 1) * HOUR)
+        opened, renewed = await asyncio.gather(pair[1].store.claim("w", 5), renew(until))
+        effect = await pair[0].store.effect(id)
+        assert renewed == (not opened) == (effect.return_run is None) == (effect.expires_at == until)
+        for run in opened:  # as the engine extends: for another hour, and the next may race again
+            await pair[1].end(run, Outcome.NOTHING_TO_DO, effect_extend=(id, until))
 
 
 async def test_a_message_is_sent_by_one_until_that_one_falls_silent(pair: Pair) -> None:

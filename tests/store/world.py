@@ -188,6 +188,7 @@ class World:
             concurrent_global=more.pop("concurrent_global", 100),
             policy_set=more.pop("policy_set", "set-1"),
             need_firing=more.pop("need_firing", False),
+            leases=more.pop("leases", ()),
         )
 
     async def admit(self, run: Run, number: int = 1, *limits: Limit, **more: Any) -> Run | Held:

@@ -251,6 +251,7 @@ def test_pause_needs_a_reason_and_ends_by_itself_unless_told_otherwise(fresh: Ru
         problem(client.post(path, json={"reason": "x", "scope": "everything"}), 422)
         problem(client.post(path, json={"reason": "x", "expires": "soon"}), 422)
         problem(client.post(path, json={"reason": "x", "expires": "0s"}), 422)
+        problem(client.post(path, json={"reason": "x", "expires": "999999999d"}), 422)
         assert "hold-still" in problem(client.post(path, json={"reason": "x", "scope": "policy:typo"}), 404)
         control = client.post(path, json={"reason": "maintenance"}).json()
         assert (control["kind"], control["scope"], control["actor"]) == ("pause", "", "local")
@@ -303,7 +304,17 @@ READS = [
     "/api/v1/targets",
     "/api/v1/control",
 ]
-CHANGES = ["/api/v1/runs", "/api/v1/runs/1/cancel", "/api/v1/control/pause", "/-/reload"]
+CHANGES = [
+    "/api/v1/runs",
+    "/api/v1/runs/1/cancel",
+    "/api/v1/control/pause",
+    "/api/v1/effects/1/renew",
+    "/api/v1/effects/1/return",
+    "/-/reload",
+]
+
+
+MORE = {"/api/v1/runs": {"policy": "hold-still"}, "/api/v1/effects/1/renew": {"expires": "2h"}}
 
 
 @pytest.mark.parametrize("path", READS)
@@ -327,7 +338,7 @@ def test_changing_needs_an_operator(guarded: Running, path: str) -> None:
         problem(client.post(path, json={"policy": "hold-still", **json}), 401)
     for token, name in (("viewer-token", "vera"), ("auditor-token", "alma")):
         with guarded.client(token) as client:
-            given = {"policy": "hold-still", **json} if path == "/api/v1/runs" else json
+            given = {**json, **MORE.get(path, {})}
             detail = problem(client.post(path, json=given), 403)
             assert name in detail
             assert "operator" in detail

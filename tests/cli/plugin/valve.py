@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from pydantic import Field
 
 from remediator.contracts import (
@@ -20,8 +21,8 @@ from remediator.contracts import (
     Selector,
     Settled,
 )
-from remediator.errors import Permanent
-from remediator.model import Blast, Landed, Millis, Plan, Reading, Risk, Sample, Target
+from remediator.errors import Permanent, Refused
+from remediator.model import Blast, Landed, Millis, Plan, Reading, Reason, Risk, Sample, Target
 
 
 class OpenParams(Params):
@@ -79,6 +80,21 @@ class Open(Action[OpenParams]):
 
     def landed(self, observed: Observed, plan: Plan) -> Landed:
         return Landed.APPLIED if observed.fields == plan.after else Landed.NOT_APPLIED
+
+
+class Lend(Open):
+    """Opens a valve by some turns, and can close it by as many."""
+
+    name = "valve.lend"
+    irreversible = None
+    example = {"action": name, "with": {"directory": "/nowhere", "name": "main"}}
+
+    def undo(self, observed: Observed, plan: Plan) -> Plan | Nothing:
+        if observed.fields == plan.before:
+            return Nothing(why="it is as it was")
+        if observed.fields != plan.after:
+            raise Refused(Reason.CHANGED_BY_PERSON, f"it is open by {observed.fields['turns']}")
+        return msgspec.structs.replace(plan, before=plan.after, after=plan.before)
 
 
 class LevelParams(Params):

@@ -8,6 +8,7 @@ from remediator.contracts import IntentUpdate, NewEffect
 from remediator.errors import Conflict, LeaseLost, NotFound
 from remediator.model import (
     HOUR,
+    LEFT_TO_PERSON,
     MINUTE,
     SECOND,
     AuditEvent,
@@ -351,3 +352,70 @@ async def test_an_extended_lease_opens_another_run_at_its_new_end(world: World) 
 async def test_an_unknown_effect_is_not_found(world: World) -> None:
     with pytest.raises(NotFound):
         await world.store.effect(5)
+
+
+def by(actor: str, kind: str = "effect.renewed") -> AuditEvent:
+    return AuditEvent(kind=kind, actor=actor)
+
+
+async def test_a_renewed_lease_opens_its_run_at_the_new_end(world: World) -> None:
+    await world.activate()
+    await lend(world, "a", 3, 5, START + HOUR)
+    [effect] = await world.store.effects()
+    assert effect.lent_at == START
+    renewed = await world.store.renew_effect(effect.id, Instant(START + 2 * HOUR), by("alice"))
+    assert (renewed.expires_at, renewed.renewed_by, renewed.renewals) == (START + 2 * HOUR, "alice", 1)
+    with pytest.raises(Conflict, match="longer than"):
+        await world.store.renew_effect(effect.id, Instant(START + 2 * HOUR), by("alice"))
+    world.later(HOUR)
+    assert await world.store.claim("w", 10) == []
+    assert await world.store.next_due() == START + 2 * HOUR
+    world.later(HOUR)
+    [run] = await world.store.claim("w", 10)
+    assert (await world.store.effect(effect.id)).return_run == run.id
+    with pytest.raises(Conflict, match=f"run {run.id}"):
+        await world.store.renew_effect(effect.id, Instant(START + 4 * HOUR), by("alice"))
+    assert (await world.kinds()).count("effect.renewed") == 1
+
+
+async def test_a_recalled_lease_opens_its_run_now(world: World) -> None:
+    await world.activate()
+    await lend(world, "a", 3, 5, START + HOUR)
+    [effect] = await world.store.effects()
+    opened = await world.store.recall_effect(effect.id, by("alice", "effect.recalled"))
+    [run] = await world.store.claim("w", 10)
+    assert (run.id, run.origin, run.progress.effect) == (opened.id, Origin.LEASE, effect.id)
+    assert (await world.store.effect(effect.id)).recalled_by == "alice"
+    with pytest.raises(Conflict, match=f"run {run.id}"):
+        await world.store.recall_effect(effect.id, by("bob", "effect.recalled"))
+    with pytest.raises(NotFound):
+        await world.store.recall_effect(77, by("bob", "effect.recalled"))
+    world.later(2 * HOUR)
+    assert [one.id for one in await world.store.claim("w", 10)] == [run.id]
+
+
+async def test_a_return_that_ends_otherwise_leaves_its_lease_to_a_person(world: World) -> None:
+    await world.activate()
+    await lend(world, "a", 3, 5, START + HOUR)
+    world.later(HOUR)
+    [run] = await world.store.claim("w", 10)
+    await world.end(run, Outcome.ESCALATED)
+    [effect] = await world.store.effects(open=False)
+    assert (effect.outcome, effect.returned_at) == (LEFT_TO_PERSON, world.now)
+    assert await world.store.claim("w", 10) == []
+    again = await world.store.recall_effect(effect.id, by("alice", "effect.recalled"))
+    assert again.id != run.id
+    assert [one.id for one in await world.store.effects()] == [effect.id]
+
+
+async def test_admit_returns_only_what_is_still_lent(world: World) -> None:
+    await world.activate()
+    await lend(world, "a", 3, 5, START + HOUR)
+    world.later(HOUR)
+    [run] = await world.store.claim("w", 10)
+    [effect] = await world.store.effects()
+    await lend(world, "b", 5, 7, world.now + HOUR)  # another run on the same target, meanwhile
+    answer = await world.held(run, key="k", kind=IntentKind.RETURN, leases=(effect.id,))
+    assert answer.reason is Reason.LEASE_CLOSED
+    assert await world.store.locks() == {}
+    assert await world.store.intents(run.id) == []

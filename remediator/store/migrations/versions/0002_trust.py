@@ -58,6 +58,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("incident", "run"),
     )
     op.create_index("incident_run_run", "incident_run", ["run"], unique=False)
+    op.add_column("effect", sa.Column("lent_at", sa.BigInteger(), nullable=True))
+    op.add_column("effect", sa.Column("renewed_at", sa.BigInteger(), nullable=True))
+    op.add_column("effect", sa.Column("renewed_by", sa.Text(), server_default=sa.text("''"), nullable=False))
+    op.add_column("effect", sa.Column("renewals", sa.Integer(), server_default=sa.text("0"), nullable=False))
+    op.add_column("effect", sa.Column("recalled_by", sa.Text(), server_default=sa.text("''"), nullable=False))
     op.add_column("outbox", sa.Column("incident", sa.BigInteger(), nullable=True))
     op.add_column("outbox", sa.Column("notifier", sa.Text(), nullable=True))
     op.create_table(
