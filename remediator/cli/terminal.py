@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+import time
 import unicodedata
 from collections.abc import Sequence
 from shutil import get_terminal_size
@@ -89,3 +90,28 @@ def intent(one: dict[str, Any]) -> str:
     plan = one["plan"]
     change = f"{cell(plan['before'])} → {cell(plan['after'])}"
     return f"{plan['action']} on {cell(plan['target'])}: {change} ({one['outcome']})"
+
+
+class Progress:
+    """One line on a terminal that says how far long work is; nothing where the errors are piped."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+        self._next = 0.0
+
+    def tell(self, what: str, done: int, of: int) -> None:
+        """Args: of: how many there are; 0 where that is not known."""
+        now = time.monotonic()
+        if not self._shown or (now < self._next and done != of):
+            return
+        self._next = now + 0.1
+        share = f"  {done}/{of} ({100 * done // of}%)" if of else ""
+        self._write(f"{safe(what)}{share}")
+
+    def end(self) -> None:
+        """Clear the line."""
+        if self._shown:
+            self._write("")
+
+    def _write(self, line: str) -> None:
+        typer.echo(f"\r{line[: get_terminal_size().columns - 1]}\033[K", err=True, nl=False)

@@ -58,13 +58,18 @@ def open_store(
         return PostgresStore(str(url), own, receivers, read_only=read_only, seal_key=seal_key, limits=limits)
     from remediator.store.sqlite import SqliteStore
 
-    path = _path(url)
+    path = path_of(url)
     if path is None and read_only:
         raise ConfigurationError("store.url: a store in memory cannot be opened read-only: it would be empty")
     return SqliteStore(path, clock, receivers, read_only=read_only, seal_key=seal_key, limits=limits)
 
 
-def _path(url: str) -> Path | None:
+def path_of(url: str) -> Path | None:
+    """The file of an SQLite address; None for one in memory.
+
+    Raises:
+        ConfigurationError: it is no address of a store.
+    """
     scheme, separator, rest = url.partition("://")
     if scheme != "sqlite" or not separator:
         raise ConfigurationError(

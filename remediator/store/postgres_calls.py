@@ -13,7 +13,7 @@ from remediator import failpoint, metrics
 from remediator.contracts import Clock, Delivery, Hint, Match, Receipt, Receiver
 from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
 from remediator.model import AuditEvent, Control, ControlKind, Instant
-from remediator.store import brakes, postgres_schema, trail
+from remediator.store import brakes, moved, postgres_schema, trail
 from remediator.store.limits import Limits
 from remediator.store.postgres_claims import Held, Sending
 from remediator.store.postgres_hints import Hints
@@ -137,6 +137,7 @@ class PostgresCalls(SqlStore):
             link.close()
 
     def _recognise(self, tx: PostgresTx) -> None:
+        moved.refuse(tx)
         tx.lock("recognise")
         server = self._server
         assert server is not None

@@ -175,7 +175,7 @@ class Link:
             self.roll_back()
             raise
         try:
-            self._commit()
+            self.commit()
         finally:  # also where nobody knows whether it was committed: it is only a hint
             if tx.hinted:
                 self.hinted(tx.hinted)
@@ -207,7 +207,13 @@ class Link:
         with contextlib.suppress(Error):
             self.connection.close()
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
+        """Commit.
+
+        Raises:
+            CommitLost: no answer came.
+            psycopg.Error: the server says that it has rolled back.
+        """
         from psycopg import Error
 
         try:

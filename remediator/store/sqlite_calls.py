@@ -13,7 +13,7 @@ from remediator import metrics
 from remediator.contracts import Clock, Delivery, Hint, Match, Receipt, Receiver
 from remediator.errors import StoreError, StoreUnavailable
 from remediator.model import Instant
-from remediator.store import claims, upgrade
+from remediator.store import claims, moved, upgrade
 from remediator.store.file import Lock, check_place, connect, unavailable
 from remediator.store.history import History
 from remediator.store.intake import Intake
@@ -134,6 +134,7 @@ class SqliteCalls:
         connection = connect(self._path)
         self._tx = tx = SqliteTx(connection)
         upgrade.bring_up_to_date(connection, self._path)
+        moved.refuse(tx)
         tx.load_ids()
         tx.now = self._clock.now()
         horizon = tx.now - self._limits.remember

@@ -9,7 +9,7 @@ from remediator.contracts import Hint
 from remediator.model import Instant
 from remediator.store.tx import NONE, Row, Values
 
-_COUNTERS = {
+COUNTERS = {
     "alert": ("alert",),
     "audit": ("alert_event", "audit_event"),
     "run": ("run",),
@@ -37,7 +37,7 @@ class SqliteTx:
 
     def load_ids(self) -> None:
         """Find where each counter stands: behind the last row, and behind any that was pruned."""
-        for counter, tables in _COUNTERS.items():
+        for counter, tables in COUNTERS.items():
             last = [self.one(f"SELECT MAX(id) FROM {table}") for table in tables]  # noqa: S608
             rows = [row[0] for row in last if row is not None and row[0] is not None]
             self._next[counter] = max(rows, default=0) + 1
@@ -57,6 +57,10 @@ class SqliteTx:
                 "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
                 {"key": f"next:{counter}", "value": str(next_id)},
             )
+
+    def skip_ids(self, counter: str, next_id: int) -> None:
+        """Give out no id below this one any more."""
+        self._next[counter] = max(self._next.get(counter, 1), next_id)
 
     def last_id(self, counter: str) -> int:
         """The last id that was given out."""

@@ -1,0 +1,106 @@
+"""The two sides of a copy, whatever engine they are: a store that is taken so that nobody else uses it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from remediator.errors import Conflict, StoreError
+from remediator.store.tx import Row, Tx
+
+
+class Side(ABC):
+    """A store that is held for the time of a copy. `close` lets go of it; what was not committed is gone.
+
+    Raises (all methods):
+        StoreError: the database did not do it.
+    """
+
+    tx: Tx
+    more_tables: Sequence[str] = ()
+    """Tables of this engine alone, which are not copied and must be empty all the same."""
+
+    @abstractmethod
+    def hold(self) -> None:
+        """Keep everyone else out, and begin the transaction.
+
+        Raises:
+            StoreUnavailable: a daemon uses it.
+            ConfigurationError: its schema is not this version's.
+        """
+
+    @abstractmethod
+    def version(self) -> str | None:
+        """The version of its schema; None if it has no tables. Keeps nobody out."""
+
+    @abstractmethod
+    def make(self) -> None:
+        """Make the tables, if there are none: of the side that is copied to, before `hold`."""
+
+    @abstractmethod
+    def rows(self, table: str, columns: Sequence[str]) -> Iterator[Row]:
+        """Every row, in no particular order."""
+
+    @abstractmethod
+    def write(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Append rows to an empty table."""
+
+    @abstractmethod
+    def counters(self) -> Mapping[str, int]:
+        """Counter → the next id that it gives."""
+
+    @abstractmethod
+    def set_counters(self, counters: Mapping[str, int]) -> None: ...
+
+    @abstractmethod
+    def commit(self) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def count(self, table: str) -> int:
+        """How many rows a table has. Its name is a constant of this package."""
+        row = self.tx.one(f"SELECT COUNT(*) FROM {table}")  # noqa: S608
+        return 0 if row is None else int(row[0])
+
+
+def side(url: str) -> Side:
+    """The store at an address.
+
+    Raises:
+        ConfigurationError: it is no address of a store.
+    """
+    from remediator.store import path_of
+    from remediator.store.postgres_side import PostgresSide
+    from remediator.store.sqlite_side import SqliteSide
+
+    if url.startswith(("postgresql://", "postgres://")):
+        return PostgresSide(url)
+    path = path_of(url)
+    if path is None:
+        raise StoreError("a store in memory cannot be copied")
+    return SqliteSide(path)
+
+
+def schema_version(url: str) -> str | None:
+    """The version of a store's schema; None if it has no tables yet. Needs no lock.
+
+    Raises:
+        ConfigurationError: it is no store.
+        StoreUnavailable: it cannot be reached.
+    """
+    made = side(url)
+    try:
+        return made.version()
+    finally:
+        made.close()
+
+
+def must_be_empty(target: Side, tables: Iterable[str]) -> None:
+    """Raise Conflict if a table has rows."""
+    for table in tables:
+        if target.count(table):
+            raise Conflict(
+                f"the destination holds rows already ({table}): name an empty database. "
+                "If they are of a copy whose end was not seen, `audit verify` there, and use it"
+            )
