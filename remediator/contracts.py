@@ -417,6 +417,21 @@ class Limit(Struct, frozen=True, kw_only=True):
     """Where it stands: `policy limits.budget`, `limits.yaml global`, `built-in`, …"""
 
 
+class Slot(Struct, frozen=True, kw_only=True):
+    """The stretch of time in which the windows let an action start, as the guards saw it: ADMIT compares
+    it with its own clock. Waiting for a lock can take an action across its edge.
+
+    since, until: None where it has no end that is near. then: which window's edge `until` is.
+    """
+
+    since: Instant | None = None
+    until: Instant | None = None
+    then: str = ""
+
+
+ALWAYS = Slot()
+
+
 class Admission(Struct, frozen=True, kw_only=True):
     """Everything ADMIT must re-check and write in its one transaction.
 
@@ -426,6 +441,8 @@ class Admission(Struct, frozen=True, kw_only=True):
     is Held(POLICIES_CHANGED) and the worker looks again.
     leases: the effects that a return puts back; each must still be open and this run's, else the
     answer is Held(LEASE_CLOSED).
+    slot: when windows let it start. mode: the one under which the guards were asked; a breaker that
+    demotes to less holds, unless the run has acted (`begun`).
     """
 
     intent: Intent
@@ -437,6 +454,9 @@ class Admission(Struct, frozen=True, kw_only=True):
     policy_set: str
     need_firing: bool
     leases: tuple[int, ...] = ()
+    slot: Slot = ALWAYS
+    mode: Mode = Mode.ENFORCE
+    begun: bool = False
 
 
 class Held(Struct, frozen=True, kw_only=True):
@@ -597,6 +617,9 @@ class Store(Protocol):
     async def wake(self, run: RunId) -> None:
         """Make an open run due now."""
 
+    async def wake_held(self, reasons: Sequence[Reason]) -> None:
+        """Make every open run due now that waits for one of these reasons."""
+
     # -- policies
     async def propose(self, revision: Revision, events: Sequence[AuditEvent]) -> None:
         """Make this policy set the active one."""
@@ -632,6 +655,9 @@ class Store(Protocol):
         Raises:
             NotFound, Conflict: there is none, or it is over, or is being returned.
         """
+
+    async def names(self, target_key: str) -> Sequence[str]:
+        """The names under which runs have acted on this target lately."""
 
     async def locks(self) -> Mapping[str, RunId]:
         """Target key → the run that holds it."""

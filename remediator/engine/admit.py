@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 
 import structlog
 
-from remediator.contracts import Admission, Held, Limit, Move
+from remediator.contracts import ALWAYS, Admission, Held, Limit, Move
 from remediator.engine.case import Case
 from remediator.engine.step import Admit, End, Extra, Wait
+from remediator.engine.windows import slot
 from remediator.errors import LeaseLost, StoreUnavailable
 from remediator.model import (
     SECOND,
@@ -18,7 +20,6 @@ from remediator.model import (
     IntentKind,
     Millis,
     Outcome,
-    Plan,
     Reason,
     Run,
     State,
@@ -32,7 +33,7 @@ LEASE = Millis(30 * SECOND)
 _AT_ONCE = {Reason.QUARANTINED: Outcome.REFUSED, Reason.ALERT_RESOLVED: Outcome.CANCELLED}
 
 
-def limits(case: Case, plan: Plan) -> tuple[Limit, ...]:
+def limits(case: Case, names: Collection[str]) -> tuple[Limit, ...]:
     """Every budget that this action must fit, in the order in which the counters are locked."""
     bounds = case.active.limits
     own = case.policy.limits
@@ -40,7 +41,7 @@ def limits(case: Case, plan: Plan) -> tuple[Limit, ...]:
     found += [Limit(scope="policy", budget=budget, source="limits.budget") for budget in own.budget]
     found += [Limit(scope="target", budget=budget, source="limits.per_target") for budget in own.per_target]
     for entry in bounds.targets:
-        if entry.covers(plan.target.name):
+        if any(map(entry.covers, names)):
             found += [
                 Limit(scope="target", budget=budget, source=f"limits.yaml targets {entry.match}")
                 for budget in entry.budget
@@ -92,13 +93,16 @@ def admission(
             effects=extra.effects,
             controls=extra.controls,
         ),
-        limits=() if going_back else limits(case, plan),
+        limits=() if going_back else limits(case, (plan.target.name, *step.names)),
         cooldown=Millis(0) if going_back else case.policy.limits.cooldown,
         concurrent_policy=case.policy.limits.concurrent,
         concurrent_global=case.active.limits.concurrent,
         policy_set=case.active.hash,
         need_firing=not (case.admitted or case.by_hand or going_back),
         leases=step.leases,
+        slot=ALWAYS if going_back else slot(case, (plan.target.name, *step.names)),
+        mode=step.mode,
+        begun=case.admitted,
     )
 
 

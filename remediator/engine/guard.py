@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from remediator.engine.look import evidence
 from remediator.engine.mode import demotion, effective_mode
 from remediator.engine.pipeline import stopped
 from remediator.engine.step import Admit, End, Step, Wait
+from remediator.engine.windows import all_names, closed
 from remediator.errors import Permanent, Temporary
 from remediator.model import IntentKind, Mode, Outcome, Plan, Reason, flat
 from remediator.policy.template import render
@@ -42,17 +44,29 @@ async def guard(case: Case) -> Step:
     too_much = beyond(case, plan)
     if too_much is not None:
         return enough(case, too_much) if case.done_here and case.policy.verify else too_much
+    names = await all_names(case, plan)
+    mode = effective_mode(case, names)
+    shut = None if mode is Mode.OBSERVE else closed(case, names)
+    if shut is not None:
+        return shut
     looked_up = await evidence(case) if not case.admitted else {}
-    mode = effective_mode(case, (plan.target.name,))
     if mode is Mode.OBSERVE:
-        return await observed_only(case, plan, looked_up)
+        return await observed_only(case, plan, names, looked_up)
     if mode is Mode.APPROVE:  # nobody can be asked yet: not acting is the answer that is safe
         return Wait(
             Reason.APPROVAL_PENDING, f"{plan.action} on {plan.target.name} is not approved", "approved"
         )
     events = (case.event("evidence.gathered", **looked_up),) if looked_up else ()
     progress = msgspec.structs.replace(case.progress, number=case.progress.number + 1)
-    return Admit(plan, IntentKind.APPLY, counted=not case.done_here, progress=progress, events=events)
+    return Admit(
+        plan,
+        IntentKind.APPLY,
+        counted=not case.done_here,
+        progress=progress,
+        events=events,
+        names=names,
+        mode=mode,
+    )
 
 
 def _plan(case: Case, action: Action[Any], observed: Observed, params: Params) -> Plan | Nothing:
@@ -86,7 +100,7 @@ def enough(case: Case, end: End) -> Step:
     return action_finished(case, more=False, events=(event,))
 
 
-async def observed_only(case: Case, plan: Plan, looked_up: dict[str, Any]) -> End:
+async def observed_only(case: Case, plan: Plan, names: Collection[str], looked_up: dict[str, Any]) -> End:
     """Mode observe: end with the plan that would have run, and what the budget would have said."""
     shadow: list[str] = []
     for budget in case.policy.limits.budget:
@@ -94,7 +108,7 @@ async def observed_only(case: Case, plan: Plan, looked_up: dict[str, Any]) -> En
         count = await case.tools.store.shadow_count(case.run.policy, since)
         if count >= budget.count:
             shadow.append(f"{count} observed, allowed {budget}")
-    demoted = demotion(case, (plan.target.name,))
+    demoted = demotion(case, names)
     would = f"would run {plan.action} on {plan.target.name}: {flat(plan.before)} → {flat(plan.after)}"
     return End(
         Outcome.OBSERVED,

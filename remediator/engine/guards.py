@@ -8,6 +8,7 @@ from remediator.engine.ladder import next_remedy
 from remediator.engine.look import look
 from remediator.engine.mode import LICENCE, effective_mode
 from remediator.engine.step import End, Step, Wait
+from remediator.engine.windows import closed, first_names
 from remediator.model import MINUTE, ControlKind, Millis, Mode, Outcome, Reason, span
 
 STALE_AFTER = Millis(15 * MINUTE)
@@ -79,8 +80,16 @@ async def not_paused(case: Case) -> Step | None:
                 Reason.PAUSED,
                 observed=f"{what} is paused by {control.actor}: {control.reason}",
                 allowed="not paused",
+                until=control.until,
             )
     return None
+
+
+async def windows_allow(case: Case) -> Step | None:
+    """No action starts within a window of effect `wait`, or outside of every `only_during` one."""
+    if effective_mode(case, first_names(case)) is Mode.OBSERVE:
+        return None
+    return closed(case, first_names(case))
 
 
 async def not_quarantined(case: Case) -> Step | None:

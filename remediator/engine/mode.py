@@ -6,6 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from remediator.engine.case import Case
+from remediator.engine.shapes import time
+from remediator.engine.windows import first_names, ruled
 from remediator.model import Control, ControlKind, Mode, Reason
 
 LICENCE = {Mode.OBSERVE: 0, Mode.APPROVE: 1, Mode.ENFORCE: 2}
@@ -26,7 +28,7 @@ def effective_mode(case: Case, names: Collection[str] = ()) -> Mode:
     """The mode that guards, approval and ADMIT go by.
 
     Args:
-        names: further names of the target, once they are known (the plan's).
+        names: the target's, once all are known; before that the one that the policy gives it.
     """
     found = demotion(case, names)
     return case.run.mode if found is None else found.mode
@@ -36,12 +38,29 @@ def demotion(case: Case, names: Collection[str] = ()) -> Demotion | None:
     """What takes licence from this run, if anything does. A run that has acted finishes as it began."""
     if case.admitted:
         return None
+    found = [one for one in (_by_window(case, names), _by_breaker(case)) if one is not None]
+    least = min(found, key=lambda one: LICENCE[one.mode], default=None)
+    return least if least is not None and LICENCE[least.mode] < LICENCE[case.run.mode] else None
+
+
+def _by_window(case: Case, names: Collection[str]) -> Demotion | None:
+    said = ruled(case, names or first_names(case))
+    if said.effect != "observe":
+        return None
+    until = f" until {time(said.until)}" if said.until is not None else ""
+    return Demotion(
+        Mode.OBSERVE,
+        Reason.WINDOW,
+        observed=f"window {said.window} (effect observe) is open{until}",
+        allowed="policies only plan within it",
+    )
+
+
+def _by_breaker(case: Case) -> Demotion | None:
     broken = breaker(case)
     if broken is None:
         return None
     mode = demoted_to(broken)
-    if LICENCE[mode] >= LICENCE[case.run.mode]:
-        return None
     return Demotion(
         mode,
         Reason.BREAKER,

@@ -12,6 +12,7 @@ from remediator.engine.ladder import failed
 from remediator.engine.step import End, Extra, Fail, Later, Step, Wait
 from remediator.engine.unknown import quarantine
 from remediator.model import (
+    MINUTE,
     SECOND,
     AuditEvent,
     Instant,
@@ -23,6 +24,9 @@ from remediator.model import (
 )
 
 _LONGEST_RETRY = Millis(15 * SECOND)
+_LONGEST_REST = Millis(5 * MINUTE)
+"""Between two looks of a run that knows when its brake ends. Whatever lifts the brake earlier wakes it; this
+is for what nobody thought of."""
 
 
 def backoff(attempts: int) -> Millis:
@@ -70,7 +74,10 @@ def waiting(case: Case, step: Wait, events: tuple[AuditEvent, ...], extra: Extra
     since = case.progress.waiting_since or case.now
     state = State.GUARD if case.run.state is State.ACTING else case.run.state
     deadline = Instant(since + case.policy.give_up)
-    retry = step.until or Instant(case.now + backoff(case.progress.attempts))
+    if step.until is not None and step.until > case.now:
+        retry = Instant(min(step.until, case.now + _LONGEST_REST))
+    else:
+        retry = Instant(case.now + backoff(case.progress.attempts))
     told = case.run.reason is step.reason and case.run.state is state
     all_events = (*events, *step.events)
     if not told:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from remediator.contracts import Catalogue, Opening
 from remediator.errors import Refused
 from remediator.model import Alert, Instant, Origin, State
-from remediator.policy.schema import Policy
+from remediator.policy.schema import ActionUse, Policy
 from remediator.policy.set import PolicySet
 from remediator.policy.template import render
 
@@ -45,7 +45,11 @@ def opening(
 def target_name(policy: Policy, catalogue: Catalogue, alert: Alert) -> str | None:
     """What the first remedy would change, as people read it; None where it cannot be named (its
     run is then refused, and says why)."""
-    use = policy.remedies[0].actions[0]
+    return named(policy.remedies[0].actions[0], catalogue, alert)
+
+
+def named(use: ActionUse, catalogue: Catalogue, alert: Alert) -> str | None:
+    """What one action would change, as people read it; None where it cannot be named."""
     action = catalogue.action(use.action)
     if action is None:
         return None

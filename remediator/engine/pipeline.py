@@ -18,6 +18,7 @@ from remediator.engine.guards import (
     not_quarantined,
     policy_still_in_force,
     remedy_condition_holds,
+    windows_allow,
 )
 from remediator.engine.step import Step
 
@@ -28,6 +29,7 @@ GUARDS: tuple[Guard, ...] = (
     alert_still_firing,
     alert_not_stale,
     not_paused,
+    windows_allow,
     not_quarantined,
     conditions_hold,
     remedy_condition_holds,

@@ -13,7 +13,7 @@ from remediator import metrics
 from remediator.contracts import Catalogue, Opening, Revision, Store
 from remediator.engine.openings import openings
 from remediator.errors import ConfigurationError
-from remediator.model import Alert, AuditEvent, Instant
+from remediator.model import Alert, AuditEvent, Instant, Reason
 from remediator.policy.load import read_dir
 from remediator.policy.set import PolicySet
 
@@ -22,6 +22,8 @@ log = structlog.get_logger()
 Compile = Callable[[Mapping[str, str]], PolicySet]
 _KEPT = 16
 """Compiled former revisions kept for runs that started with them."""
+_RULED = (Reason.WINDOW, Reason.STORM, Reason.BUDGET, Reason.COOLDOWN)
+"""Waits that know when to look again, by rules that may have changed with the set."""
 
 
 class Policies:
@@ -119,7 +121,7 @@ class Policies:
         """Use what the store says is active: another replica may have changed it."""
         active = await self._store.active_revision()
         if active is not None and active != self.hash:
-            self._use(await self.revision(active))
+            await self._take_up(await self.revision(active))
         self._behind = ""
 
     async def _propose(self, files: dict[str, str]) -> None:
@@ -156,9 +158,15 @@ class Policies:
             )
             revision = Revision(hash=proposed.hash, files=dict(proposed.files), git=proposed.git)
             await self._store.propose(revision, (event,))
-            self._use(proposed)
+            await self._take_up(proposed)
         # Only now: what the store could not take is proposed again at the next look.
         self._seen, self._refused, self._behind = files, "", ""
+
+    async def _take_up(self, policies: PolicySet) -> None:
+        first = self.current is None
+        self._use(policies)
+        if not first:
+            await self._store.wake_held(_RULED)
 
     def _use(self, policies: PolicySet) -> None:
         if self.current is not None:

@@ -12,6 +12,7 @@ from remediator.model import (
     Instant,
     Intent,
     IntentKind,
+    Mode,
     Outcome,
     Plan,
     Progress,
@@ -122,6 +123,10 @@ class Admit:
     """Goes into the idempotency token, beside policy, episode and number."""
     leases: tuple[int, ...] = ()
     """The effects that this puts back: ADMIT makes sure that they are still this run's to return."""
+    names: tuple[str, ...] = ()
+    """Every name by which the target is known."""
+    mode: Mode = Mode.ENFORCE
+    """The one under which the guards were asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from remediator.policy.faults import PolicyErrors, did_you_mean, shorten
 from remediator.policy.index import Index
 from remediator.policy.limits import GlobalLimits
 from remediator.policy.matcher import Matcher
+from remediator.policy.ruling import ever_open
 from remediator.policy.schema import Policy
 from remediator.policy.source import ESCALATION, LIMITS, WINDOWS
 from remediator.policy.uses import Fault, Uses
@@ -83,6 +84,7 @@ class _Compilation:
         self._policies: dict[str, Policy] = {}
         self._matchers: dict[str, tuple[Matcher, ...]] = {}
         self._origin: dict[str, str] = {}
+        self._open: dict[tuple[str, ...], bool] = {}
 
     def finish(self, git: str) -> PolicySet:
         limits = self._limits()
@@ -121,7 +123,6 @@ class _Compilation:
                     WINDOWS, [Fault(("windows", number, "name"), f"two windows are named {window.name!r}")]
                 )
             windows[window.name] = window
-            self._report(WINDOWS, source.refuse_until_enforced_window(window, ("windows", number)))
             self._report(WINDOWS, self._notifiers(window.notify, ("windows", number, "notify")))
         return windows
 
@@ -199,8 +200,22 @@ class _Compilation:
                     faults.append(
                         Fault(("only_during", number), _unknown("window", window, windows, WINDOWS))
                     )
+            if policy.only_during and not faults and not self._ever_open(windows, policy.only_during):
+                names = ", ".join(policy.only_during)
+                faults.append(
+                    Fault(
+                        ("only_during",),
+                        f"it could never act: whenever {names} is open, a window of effect wait is open too",
+                        key=True,
+                    )
+                )
             faults.extend(source.refuse_until_enforced(policy))
             self._report(self._origin[name], faults)
+
+    def _ever_open(self, windows: Mapping[str, Window], only_during: tuple[str, ...]) -> bool:
+        if only_during not in self._open:
+            self._open[only_during] = ever_open(windows, only_during)
+        return self._open[only_during]
 
     def _collect(self, read: Callable[[], T]) -> T | None:
         try:

@@ -12,13 +12,13 @@ from remediator.model import Mode
 from remediator.policy import document, matcher
 from remediator.policy.document import Path
 from remediator.policy.escalation import Escalation
-from remediator.policy.faults import PolicyErrors, printable, shorten
+from remediator.policy.faults import PolicyErrors, printable
 from remediator.policy.fields import FROM_FILE
 from remediator.policy.limits import LimitsFile
 from remediator.policy.matcher import Matcher
 from remediator.policy.schema import Policy
 from remediator.policy.uses import Fault, Uses
-from remediator.policy.window import Window, WindowsFile
+from remediator.policy.window import WindowsFile
 from remediator.policy.wording import worded
 
 LIMITS, WINDOWS, ESCALATION = "limits.yaml", "windows.yaml", "escalation.yaml"
@@ -68,23 +68,7 @@ def refuse_until_enforced(policy: Policy) -> list[Fault]:
     faults = []
     if policy.mode is Mode.APPROVE:
         faults.append(Fault(("mode",), "mode approve is not enforced yet; use observe or enforce"))
-    if policy.only_during:
-        faults.append(Fault(("only_during",), "only_during is not enforced yet; remove it", key=True))
     return faults
-
-
-def refuse_until_enforced_window(window: Window, path: Path) -> list[Fault]:
-    """As `refuse_until_enforced`, for a window that would hold actions back."""
-    if window.effect is None:
-        return []
-    return [
-        Fault(
-            (*path, "effect"),
-            f"the window {shorten(window.name)!r} has an effect, and windows are not enforced yet; "
-            "remove `effect:`",
-            key=True,
-        )
-    ]
 
 
 def _validated(file: str, text: str, model: type[BaseModel]) -> Any:

@@ -10,23 +10,27 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, PlainSerializer, PlainValidator, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, model_validator
 
-from remediator.model import Instant
+from remediator.model import DAY, HOUR, MINUTE, Instant, Millis, span
 from remediator.policy import glob
 from remediator.policy.faults import did_you_mean, shorten
-from remediator.policy.fields import Frozen
+from remediator.policy.fields import Frozen, Positive
+from remediator.policy.span import Spans
 
 _WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 _MONTHS = tuple(name.lower() for name in calendar.month_name)
 _TIME = re.compile(r"(?:([01][0-9]|2[0-3]):([0-5][0-9])|24:00)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+AHEAD = Millis(30 * DAY)
+"""The longest that a window is announced before it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +138,14 @@ class TimeRange(Frozen):
             raise ValueError("`end_time:` must be later than `start_time:`; over midnight, write two ranges")
         return self
 
+    @cached_property
+    def minutes(self) -> tuple[int, int]:
+        """Its ends, in minutes since midnight: 0 to 1440."""
+        return _minute(self.start_time), _minute(self.end_time)
+
     def contains(self, minute: int) -> bool:
-        return _minute(self.start_time) <= minute < _minute(self.end_time)
+        first, end = self.minutes
+        return first <= minute < end
 
 
 class TimeInterval(Frozen):
@@ -163,9 +173,16 @@ class TimeInterval(Frozen):
         for name in ("times", "weekdays", "days_of_month", "months", "years"):
             if getattr(self, name) == ():
                 raise ValueError(f"`{name}:` is empty, so this interval never occurs; remove the key")
-        if not any(self._has_day(day) for day in self._calendar()):
+        if not any(self.has_day(day) for day in self._calendar()):
             raise ValueError("this interval never occurs: no date fulfils all of its ranges")
         return self
+
+    @property
+    def sample_year(self) -> int:
+        """A year in which it occurs, where it says which."""
+        if self.years is None:
+            return 2028  # a leap year
+        return min(max(self.years[-1].last, 1970), 9997)
 
     def _calendar(self) -> Iterable[date]:
         """Days among which an interval that can occur at all does: 28 years hold every calendar."""
@@ -181,7 +198,8 @@ class TimeInterval(Frozen):
                 yield day
                 day += timedelta(days=1)
 
-    def _has_day(self, day: date) -> bool:
+    def has_day(self, day: date) -> bool:
+        """Whether the interval can occur on a date of its location."""
         if self.years is not None and not any(day.year in span for span in self.years):
             return False
         if self.months is not None and not any(day.month in span for span in self.months):
@@ -197,13 +215,29 @@ class TimeInterval(Frozen):
             minute = local.hour * 60 + local.minute
             if not any(span.contains(minute) for span in self.times):
                 return False
-        return self._has_day(local.date())
+        return self.has_day(local.date())
 
 
 def _day_of_month(span: Range, day: date) -> bool:
     length = calendar.monthrange(day.year, day.month)[1]
     first, last = (number + length + 1 if number < 0 else number for number in (span.first, span.last))
     return first <= day.day <= last
+
+
+def _ahead(value: Millis) -> Millis:
+    if value > AHEAD:
+        raise ValueError(f"{span(value)} is too long before; at most {span(AHEAD)}")
+    return value
+
+
+def _updates(value: Millis) -> Millis:
+    if value < 5 * MINUTE:
+        raise ValueError(f"{span(value)} is too often; at least {span(5 * MINUTE)}")
+    return value
+
+
+Ahead = Annotated[Positive, AfterValidator(_ahead)]
+Updates = Annotated[Positive, AfterValidator(_updates)]
 
 
 class Window(Frozen):
@@ -215,11 +249,35 @@ class Window(Frozen):
     name: str = Field(min_length=1, max_length=100)
     time_intervals: tuple[TimeInterval, ...] = Field(min_length=1, max_length=100)
     targets: tuple[str, ...] = Field(default=(), description="Globs over target names; left out means all.")
-    effect: Literal["wait", "observe"] | None = None
-    notify: tuple[str, ...] = ()
+    effect: Literal["wait", "observe"] | None = Field(
+        default=None,
+        description="wait: no action starts within it. observe: policies only plan. Left out: only a name.",
+    )
+    notify: tuple[str, ...] = Field(
+        default=(), max_length=20, description="Notifiers of the settings that are told of it."
+    )
+    announce: tuple[Ahead, ...] = Field(
+        default=(Millis(14 * DAY), Millis(2 * DAY)),
+        max_length=10,
+        json_schema_extra={"default": ["14d", "48h"]},
+        description="How long before it begins they are told; of its begin and its end always.",
+    )
+    updates: Updates | None = Field(
+        default=Millis(HOUR),
+        json_schema_extra={"default": "1h"},
+        description="How often they are told how it stands while it is open.",
+    )
 
-    def covers(self, target: str) -> bool:
-        return not self.targets or any(glob.matches(pattern, target) for pattern in self.targets)
+    @cached_property
+    def spans(self) -> Spans:
+        """When it is open, and when it next opens or closes."""
+        return Spans(self.time_intervals)
+
+    def covers(self, names: Collection[str]) -> bool:
+        """Whether it concerns the target that has these names."""
+        return not self.targets or any(
+            glob.matches(pattern, name) for pattern in self.targets for name in names
+        )
 
 
 class WindowsFile(Frozen):

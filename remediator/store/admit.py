@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from remediator.contracts import Admission, Held, Limit
 from remediator.errors import LeaseLost
-from remediator.model import Control, ControlKind, Instant, IntentKind, Reason, Run, span
+from remediator.model import Control, ControlKind, Instant, IntentKind, Mode, Reason, Run, span
 from remediator.store import brakes, effects, moves, policies
 from remediator.store.rows import INTENT, encode
 from remediator.store.tx import BRAKES, Tx, insert
@@ -53,7 +53,7 @@ ON CONFLICT (target_key) DO UPDATE SET
   target = excluded.target, run = excluded.run, policy = excluded.policy, taken_at = excluded.taken_at
 """
 )
-_INSERT = insert("intent", "id, " + INTENT + ", target_key")
+_INSERT = insert("intent", "id, " + INTENT + ", target_key, target")
 
 
 def admit(tx: Tx, run: Run, admission: Admission, lease: Instant) -> Run | Held:
@@ -88,6 +88,7 @@ def admit(tx: Tx, run: Run, admission: Admission, lease: Instant) -> Run | Held:
             "kind": intent.kind.value,
             "policy": intent.policy,
             "target_key": target.key,
+            "target": target.name,
             "plan": encode(intent.plan),
             "token": intent.token,
             "nonce": intent.nonce,
@@ -123,12 +124,35 @@ def _brakes(tx: Tx, run: Run, admission: Admission) -> Held | None:
         if brake.kind is ControlKind.QUARANTINE and brake.scope in targets:
             return _braked(brake, Reason.QUARANTINED, "a target that is not quarantined")
         if brake.kind is ControlKind.BREAKER and brake.scope == policy and going_forward:
+            if admission.begun or _licensed(brake, admission):
+                continue
             return _braked(brake, Reason.BREAKER, "a policy that heals")
+    outside = _outside(tx, admission) if going_forward and intent.counted else None
+    if outside is not None:
+        return outside
     if admission.need_firing and tx.one(_FIRING, {"run": run.id}) is None:
         return Held(
             reason=Reason.ALERT_RESOLVED, observed="no alert of this run fires", allowed="one that fires"
         )
     return None
+
+
+def _licensed(breaker: Control, admission: Admission) -> bool:
+    """Whether the guards were asked under what the breaker leaves: then a person has approved."""
+    return admission.mode is Mode.APPROVE and breaker.data.get("demote_to") == Mode.APPROVE
+
+
+def _outside(tx: Tx, admission: Admission) -> Held | None:
+    """A window's edge has come since the guards were asked, or the clock was set back over one: they
+    are asked again."""
+    slot = admission.slot
+    if (slot.since is None or tx.now >= slot.since) and (slot.until is None or tx.now < slot.until):
+        return None
+    return Held(
+        reason=Reason.WINDOW,
+        observed=f"window {slot.then or 'unknown'} has changed since the guards were asked",
+        allowed="a time in which windows let an action start",
+    )
 
 
 def _counters(tx: Tx, run: Run, admission: Admission) -> Held | None:

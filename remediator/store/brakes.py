@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from remediator.model import AuditEvent, Control, ControlKind, Instant, Reason, RunId
-from remediator.store import claims, trail
+from remediator.store import trail
 from remediator.store.rows import CONTROL, control, encode
 from remediator.store.tx import BRAKES, Tx, insert
 
@@ -34,7 +34,7 @@ DELETE FROM target_lock
 WHERE run NOT IN (SELECT id FROM run WHERE outcome IS NULL) AND {NOT_QUARANTINED}
 """  # noqa: S608
 
-_HOLDS = {
+HOLDS = {
     ControlKind.PAUSE: Reason.PAUSED,
     ControlKind.QUARANTINE: Reason.QUARANTINED,
     ControlKind.BREAKER: Reason.BREAKER,
@@ -76,7 +76,6 @@ def clear(tx: Tx, kind: ControlKind, scope: str, event: AuditEvent) -> bool:
     Returns:
         Whether it was on. If not, nothing is recorded.
     """
-    claims.wake_held(tx, _HOLDS[kind])  # before the lock: rows of `run` come first
     tx.lock(BRAKES)
     found = tx.change(_CLEAR, {"kind": kind.value, "scope": scope})
     until: Instant | None = found[0][0] if found else None

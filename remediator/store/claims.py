@@ -31,8 +31,10 @@ UPDATE run SET lease_until = NULL, worker = NULL, woken = 0,
 WHERE outcome IS NULL AND lease_until IS NOT NULL
 """
 _WAKE = "UPDATE run SET next_at = :now, woken = 1 WHERE id = :id AND outcome IS NULL"
+# Whoever is claimed may be about to wait for it: the look that it then takes at once finds it gone.
 _WAKE_HELD = """
-UPDATE run SET next_at = :now, woken = 1 WHERE outcome IS NULL AND reason = :reason AND next_at > :now
+UPDATE run SET next_at = :now, woken = 1
+WHERE outcome IS NULL AND (lease_until IS NOT NULL OR (reason = :reason AND next_at > :now))
 """
 WAKE_BY_ALERT = """
 UPDATE run SET next_at = :now, woken = 1

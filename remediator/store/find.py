@@ -25,6 +25,9 @@ SELECT MIN(at) FROM (
 ) AS oldest
 """
 _SHADOW = "SELECT COUNT(*) FROM run WHERE policy = :policy AND outcome = 'observed' AND updated_at > :since"
+_NAMES = """
+SELECT DISTINCT target FROM intent WHERE target_key = :target_key AND target <> '' ORDER BY target LIMIT 100
+"""
 
 # The cursor may stand between two changes of one delivery.
 _FROM_CURSOR = "id >= COALESCE((SELECT MAX(id) FROM alert_event WHERE id <= :before), 0)"
@@ -56,6 +59,11 @@ def runs(
 def shadow_count(tx: Tx, policy: str, since: Instant) -> int:
     """How many runs of the policy ended `observed` since then."""
     return _number(tx.one(_SHADOW, {"policy": policy, "since": since}))
+
+
+def names(tx: Tx, target_key: str) -> Sequence[str]:
+    """The names under which plans have known a target, as far back as intents are kept."""
+    return [name for (name,) in tx.all(_NAMES, {"target_key": target_key})]
 
 
 def health(tx: Tx) -> Health:

@@ -108,6 +108,7 @@ episode_count = Table(  # new episodes, for the storm breaker
 # ---------------------------------------------------------------- runs
 
 _OPEN = text("outcome IS NULL")
+_JUDGED = text("outcome IN ('succeeded', 'reverted', 'escalated')")
 
 run = Table(
     "run",
@@ -157,6 +158,13 @@ run = Table(
         sqlite_where=text("outcome = 'observed'"),
         postgresql_where=text("outcome = 'observed'"),
     ),
+    Index(
+        "run_judged",
+        "policy",
+        "updated_at",
+        sqlite_where=_JUDGED,
+        postgresql_where=_JUDGED,
+    ),
     Index("run_policy", "policy", "id"),
     Index("run_ended", "updated_at"),
 )
@@ -189,6 +197,7 @@ intent = Table(
     _text("outcome"),
     _instant("outcome_at", nullable=True),
     _text("evidence"),  # JSON
+    Column("target", Text, nullable=False, server_default=text("''")),  # as the plan names it
     UniqueConstraint("run", "number", name="intent_once"),
     Index("intent_global", "created_at"),
     Index("intent_policy", "policy", "created_at"),

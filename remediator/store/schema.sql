@@ -153,6 +153,7 @@ CREATE TABLE intent (
 	outcome TEXT NOT NULL,
 	outcome_at BIGINT,
 	evidence TEXT NOT NULL,
+	target TEXT DEFAULT '' NOT NULL,
 	PRIMARY KEY (id),
 	CONSTRAINT intent_once UNIQUE (run, number)
 );
@@ -220,6 +221,7 @@ CREATE TABLE run (
 );
 CREATE INDEX run_due ON run (next_at) WHERE outcome IS NULL;
 CREATE INDEX run_ended ON run (updated_at);
+CREATE INDEX run_judged ON run (policy, updated_at) WHERE outcome IN ('succeeded', 'reverted', 'escalated');
 CREATE INDEX run_observed ON run (policy, updated_at) WHERE outcome = 'observed';
 CREATE UNIQUE INDEX run_once ON run (policy, alert) WHERE origin <> 'lease';
 CREATE INDEX run_policy ON run (policy, id);

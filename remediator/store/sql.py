@@ -18,6 +18,7 @@ from remediator.model import (
     Instant,
     Intent,
     Message,
+    Reason,
     Run,
     RunId,
 )
@@ -117,6 +118,15 @@ class SqlStore(ABC):
     async def wake(self, run: RunId) -> None:
         await self._write(lambda tx: claims.wake(tx, run))
 
+    async def wake_held(self, reasons: Sequence[Reason]) -> None:
+        # A transaction of its own, after the one that lifts what they wait for: a run that was claimed
+        # before then may still wait for it, and is woken; one that is claimed after it finds it gone.
+        def work(tx: Tx) -> None:
+            for reason in reasons:
+                claims.wake_held(tx, reason)
+
+        await self._write(work)
+
     # ------------------------------------------------------------ policies
 
     async def propose(self, revision: Revision, events: Sequence[AuditEvent]) -> None:
@@ -148,7 +158,10 @@ class SqlStore(ABC):
         await self._write(work)
 
     async def clear_control(self, kind: ControlKind, scope: str, event: AuditEvent) -> bool:
-        return await self._write(lambda tx: brakes.clear(tx, kind, scope, event))
+        was_on = await self._write(lambda tx: brakes.clear(tx, kind, scope, event))
+        if was_on:
+            await self.wake_held((brakes.HOLDS[kind],))
+        return was_on
 
     async def effects(self, *, open: bool = True) -> Sequence[Effect]:
         return await self._read(lambda tx: effects.find(tx, open))
@@ -161,6 +174,9 @@ class SqlStore(ABC):
 
     async def recall_effect(self, id: int, event: AuditEvent) -> Run:
         return await self._write(lambda tx: moves.one(tx, effects.recall(tx, id, event)))
+
+    async def names(self, target_key: str) -> Sequence[str]:
+        return await self._look(lambda tx: find.names(tx, target_key))
 
     async def locks(self) -> Mapping[str, RunId]:
         return await self._read(brakes.locks)

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from remediator.errors import ConfigurationError
-from remediator.model import HOUR, MINUTE, SECOND, Blast, Budget, Millis, Mode, Severity
+from remediator.model import DAY, HOUR, MINUTE, SECOND, Blast, Budget, Millis, Mode, Severity
 from remediator.policy.comparison import Comparison
 from remediator.policy.escalation import Condition
 from remediator.policy.faults import PolicyErrors
@@ -318,7 +318,7 @@ acknowledge_within: {P1: 5m, P2: 30m}
     assert "is not a condition" in faults({"escalation.yaml": text.replace("severity <= P1", "P1")})[0]
 
 
-def test_windows_are_validated_wholly_and_what_relies_on_them_is_refused_for_now() -> None:
+def test_windows_file() -> None:
     text = """\
 windows:
   - name: business-hours
@@ -327,17 +327,39 @@ windows:
 """
     found = compiled({"windows.yaml": text} | good())
     assert list(found.windows) == ["business-hours"]
+    assert found.windows["business-hours"].announce == (14 * DAY, 2 * DAY)
     relies = good("a", ("on_failure", "only_during: [business-hours]\non_failure"))
-    assert faults({"windows.yaml": text} | relies) == [
-        "a.yaml:23:1: only_during is not enforced yet; remove it"
-    ]
+    assert compiled({"windows.yaml": text} | relies).policies["a"].only_during == ("business-hours",)
     assert faults({"windows.yaml": text + "    effect: wait\n    notify: [tam]\n"}) == [
-        "windows.yaml:5:5: the window 'business-hours' has an effect, and windows are not enforced yet; remove `effect:`",
         "windows.yaml:6:14: no notifier is named 'tam' in the settings; did you mean 'team'?",
     ]
+    assert faults({"windows.yaml": text + "    announce: [48, 99d]\n    updates: 10s\n"}) == [
+        "windows.yaml:5:16: 48 is not a duration; write for example 30s, 5m, 2h, 7d or 1m30s",
+        "windows.yaml:5:20: 99d is too long before; at most 30d",
+        "windows.yaml:6:14: updates: 10s is too often; at least 5m",
+    ]
+    assert faults({"windows.yaml": text + "    effect: stop\n"})[0].startswith("windows.yaml:5:13:")
     assert faults({"windows.yaml": text.replace("monday:friday", "mondy:friday")}) == [
         "windows.yaml:4:21: 'mondy' is not a weekday; did you mean 'monday'?"
     ]
+
+
+def test_a_policy_that_no_window_ever_lets_act_is_refused() -> None:
+    text = """\
+windows:
+  - name: night
+    time_intervals: [{times: [{start_time: "00:00", end_time: "06:00"}]}]
+  - name: freeze
+    time_intervals: [{times: [{start_time: "00:00", end_time: "05:59"}]}]
+    effect: wait
+"""
+    relies = good("a", ("on_failure", "only_during: [night]\non_failure"))
+    assert compiled({"windows.yaml": text} | relies).windows  # a minute is left
+    assert faults({"windows.yaml": text.replace("05:59", "06:00")} | relies) == [
+        "a.yaml:23:1: it could never act: whenever night is open, a window of effect wait is open too"
+    ]
+    some = text.replace("05:59", "06:00") + "    targets: ['postgres:*']\n"
+    assert compiled({"windows.yaml": some} | relies).windows  # other targets are left
 
 
 def test_many_policies_without_an_equality_matcher_are_warned_about() -> None:

@@ -192,10 +192,9 @@ def test_a_negative_day_counts_from_the_end(moment: datetime, back: int) -> None
 
 def test_targets_are_globs_and_none_means_all() -> None:
     some = Window.model_validate({"name": "w", "time_intervals": [{}], "targets": ["postgres:*", "pool:gp?"]})
-    assert [some.covers(name) for name in ("postgres:orders", "pool:gpu", "pool:gpus", "xpostgres:a")] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert window().covers("anything")
+    names = ("postgres:orders", "pool:gpu", "pool:gpus", "xpostgres:a")
+    assert [some.covers((name,)) for name in names] == [True, True, False, False]
+    assert some.covers(("pool:other-name", "pool:gpu"))
+    assert not some.covers(())
+    assert window().covers(("anything",))
+    assert window().covers(())

@@ -16,9 +16,19 @@ depends_on = None
 
 _UNDECIDED = sa.text("decision IS NULL")
 _UNRESOLVED = sa.text("resolved_at IS NULL")
+_JUDGED = sa.text("outcome IN ('succeeded', 'reverted', 'escalated')")
 
 
 def upgrade() -> None:
+    op.add_column("intent", sa.Column("target", sa.Text(), server_default=sa.text("''"), nullable=False))
+    op.create_index(
+        "run_judged",
+        "run",
+        ["policy", "updated_at"],
+        unique=False,
+        sqlite_where=_JUDGED,
+        postgresql_where=_JUDGED,
+    )
     op.add_column("approval", sa.Column("data", sa.Text(), server_default=sa.text("'{}'"), nullable=False))
     op.create_index(
         "approval_open",
