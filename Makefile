@@ -84,6 +84,17 @@ docs: $(VENV)/.dev  ## write the generated reference pages and check every examp
 bench: $(VENV)/.dev  ## measure, print the table and keep it in docs/performance.md
 	@$(BIN)/python -m bench
 
+SEED ?=
+STORE ?= both
+ALERTS ?= 1000
+KILLS ?= 50
+CONTROLS ?=
+
+.PHONY: crash
+crash: $(VENV)/.dev  ## kill and stop real daemons under load on both stores, and judge (SEED= STORE= ALERTS= KILLS= CONTROLS=1)
+	@$(BIN)/python -m tests.crash --store $(STORE) --alerts $(ALERTS) --kills $(KILLS) \
+		$(if $(SEED),--seed $(SEED)) $(if $(CONTROLS),--controls)
+
 .PHONY: lock
 lock: $(VENV)/.dev  ## newest versions into requirements/
 	@.ci/lock $(BIN)/uv

@@ -111,11 +111,16 @@ def recipients(policies: Policies) -> Callable[[str], Sequence[str]]:
     return told
 
 
-def build(settings: Settings, clock: Clock | None = None) -> Daemon:
+def build(
+    settings: Settings,
+    clock: Clock | None = None,
+    make_store: Callable[[Settings, Clock | None], Store] = store,
+) -> Daemon:
     """A daemon, not yet started.
 
     Args:
         clock: for tests; the system's otherwise.
+        make_store: for tests, which put a store that misbehaves around the real one.
 
     Raises:
         ConfigurationError: a part cannot be made from these settings.
@@ -126,7 +131,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Daemon:
     known = catalogue(settings.plugins)
     # PostgreSQL tells its own time; only where time is ours can a jump be held back.
     steady = SteadyClock(JUMP) if clock is None and settings.store.path is not None else None
-    durable = store(settings, clock or steady)
+    durable = make_store(settings, clock or steady)
     connections = Connections(settings.connections)
 
     def context(now: Instant, episode: Episode | None) -> Context:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +36,19 @@ def serve(call: Invocation) -> int:
     log.configure(settings.log.level, settings.log.format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
-            return runner.run(_serve(settings))
+            return runner.run(serving(settings))
         except RemediatorError as error:
             return _refused(str(error))
         except OSError as error:
             return _refused(error.strerror or str(error))
 
 
-async def _serve(settings: Settings) -> int:
+async def serving(settings: Settings, make: Callable[[Settings], Daemon] | None = None) -> int:
+    """Serve until a signal, or until the daemon can no longer do its work; returns the exit code.
+
+    Args:
+        make: builds the daemon; None for `wiring.build`. Tests give one whose store misbehaves.
+    """
     import structlog
 
     from remediator.web.app import create_app
@@ -53,7 +59,7 @@ async def _serve(settings: Settings) -> int:
     # Bound before anything is opened, so that a taken port refuses at once; nothing listens yet.
     bound = _bind(settings.server.host, settings.server.port)
     try:
-        daemon = build(settings)
+        daemon = (make or build)(settings)
         stop = asyncio.Event()
         _on_signals(daemon, stop, log)
         await daemon.start()

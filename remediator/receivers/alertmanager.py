@@ -181,7 +181,7 @@ class _Reader:
             _FIRING if firing else _RESOLVED,
             labels,
             annotations,
-            starts_at if starts_at < now else now,
+            starts_at,  # as sent, even if in the future: it is the episode's identity
             # While it fires, endsAt is 0001-01-01 or a guess.
             None if firing else _ended(sent.endsAt, now),
             None if value is None else number(value, self._unit),

@@ -95,7 +95,7 @@ class CloudMonitoring:
             status=status,
             labels=labels,
             annotations=annotations,
-            starts_at=min(started, now),
+            starts_at=started,  # as sent, even if in the future: it is the episode's identity
             ends_at=min(ended, now) if ended and status is Status.CLOSED else None,
             value=_value(incident, settings.value.unit),
             url=url,

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Installation:
         for name, text in policies.items():
             (home / "policies" / name).write_text(text)
         self.config = home / "remediator.yaml"
+        self.program: Sequence[str] = ("remediator", "--config", str(self.config), "serve")
+        """the module to run and its arguments"""
         self.config.write_text(
             yaml.safe_dump(
                 {
@@ -59,7 +61,7 @@ class Installation:
             "REMEDIATOR_FAILPOINT": failpoint,
         }
         self.process = Process(
-            [sys.executable, "-m", "remediator", "--config", str(self.config), "serve"],
+            [sys.executable, "-m", *self.program],
             log=self.home / "daemon.log",
             ready=self._ready if wait else None,
             timeout=timeout,

@@ -9,6 +9,7 @@ import shutil
 import socket
 import sqlite3
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -70,6 +71,16 @@ def test_a_repeat_is_counted_as_one_and_a_resolve_ends_it(local: Running) -> Non
     with local.client() as client:
         (found,) = client.get("/api/v1/alerts", params={"filter": 'instance="again"'}).json()["items"]
     assert found["status"] == "resolved"
+
+
+def test_a_sender_whose_clock_is_ahead_opens_one_episode_not_two(local: Running) -> None:
+    """It is known again by the startsAt that was sent, although it counts from its receipt."""
+    ahead = alert("ahead", "Other", startsAt=datetime.fromtimestamp(time.time() + 20, UTC).isoformat())
+    assert post(local, "am", body(ahead), **BEARER).json()["accepted"] == 1
+    assert post(local, "am", body(ahead, groupKey="a peer"), **BEARER).json()["repeated"] == 1
+    assert post(local, "am", body({**ahead, "status": "resolved"}), **BEARER).json()["resolved"] == 1
+    late = post(local, "am", body(ahead, groupKey="a late peer"), **BEARER).json()
+    assert (late["accepted"], late["repeated"]) == (0, 1)
 
 
 def test_good_alerts_are_taken_although_another_is_bad(local: Running) -> None:

@@ -1,0 +1,189 @@
+"""The daemons of a campaign: killed, stopped, continued and started again, and never ended by themselves."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx2
+
+from tests.crash.installation import Installation
+from tests.crash.load import policies
+
+_AFTER_CONTINUE = 3.0
+"""Seconds until a process that was continued has surely sent what it was about to send."""
+
+
+class Fleet:
+    """One daemon, or several on one store.
+
+    Args:
+        program: `python -m` this, before the path of the settings; None for `remediator serve`.
+    """
+
+    def __init__(
+        self, home: Path, count: int, store: str | None, witness: str, program: Sequence[str] = ()
+    ) -> None:
+        self.replicas: list[Installation] = []
+        settings = {"engine": {"action_timeout": "4s", "check_timeout": "4s", "shutdown_grace": "10s"}}
+        for number in range(count):
+            place = home / f"replica{number}"
+            place.mkdir(parents=True)
+            one = Installation(
+                place,
+                policies(witness),
+                plugins=["tests.crash.plugin"],
+                **({"store": {"url": store}} if store else {}),
+                **settings,
+            )
+            if program:
+                one.program = (program[0], str(one.config), *program[1:])
+            self.replicas.append(one)
+        self.kills = self.stops = self.long_stops = self.restarts = 0
+        self.ended: list[str] = []
+        self.unquiet_until = 0.0
+        self._stopped: dict[int, float] = {}
+
+    @property
+    def urls(self) -> list[str]:
+        return [one.url for one in self.replicas]
+
+    def start(self) -> None:
+        """Start all, and wait until each is ready."""
+        for one in self.replicas:
+            one.start(wait=False)
+        for one in self.replicas:
+            one.until(one._ready, "ready", seconds=60)
+
+    def tick(self) -> None:
+        """Continue whose pause is over; start what ended by itself, which none should."""
+        now = time.monotonic()
+        for number, until in list(self._stopped.items()):
+            if now >= until:
+                self.go_on(number)
+        for number, one in enumerate(self.replicas):
+            process = one.process
+            if process is not None and not process.running:
+                self.ended.append(f"replica {number} ended with {process.returncode}: {process.tail(5)}")
+                self._start(number)
+
+    def kill(self, number: int) -> None:
+        """kill -9, and start it again."""
+        self.kills += 1
+        self._stopped.pop(number, None)
+        self.replicas[number].kill()
+        self._start(number)
+
+    def _start(self, number: int) -> None:
+        self.restarts += 1
+        self.replicas[number].start(wait=False)
+
+    def halt(self, number: int, seconds: float, long: bool = False) -> None:
+        """SIGSTOP, for so long."""
+        process = self.replicas[number].process
+        if process is None or number in self._stopped:
+            return
+        process.signal(signal.SIGSTOP)
+        self.stops += 1
+        self.long_stops += long
+        self._stopped[number] = time.monotonic() + seconds
+
+    def go_on(self, number: int) -> None:
+        """SIGCONT."""
+        self._stopped.pop(number, None)
+        process = self.replicas[number].process
+        if process is not None:
+            process.signal(signal.SIGCONT)
+        self.unquiet_until = time.monotonic() + _AFTER_CONTINUE
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no process is stopped, nor has been just now: a person may then judge what was done."""
+        return not self._stopped and time.monotonic() > self.unquiet_until
+
+    @property
+    def running(self) -> list[int]:
+        return [number for number in range(len(self.replicas)) if number not in self._stopped]
+
+    def any_ready(self) -> Installation | None:
+        """A daemon that answers, if there is one."""
+        for number in self.running:
+            if self.replicas[number]._ready():
+                return self.replicas[number]
+        return None
+
+    def clear_quarantines(self) -> int:
+        """What a person does who has looked; returns how many targets were freed."""
+        one = self.any_ready()
+        if one is None or not self.quiet:
+            return 0
+        cleared = 0
+        try:
+            for target in one.http.get("/api/v1/targets").json()["items"]:
+                if target["quarantine"]:
+                    said = {"target": target["key"], "reason": "looked at it"}
+                    cleared += one.http.post("/api/v1/targets/clear", json=said).status_code == 200
+        except httpx2.TransportError:
+            pass
+        return cleared
+
+    def close(self) -> None:
+        for one in self.replicas:
+            one.close()
+
+
+class Chaos:
+    """What happens to a fleet, by the seed: mostly kills, short pauses, and pauses longer than a lease.
+
+    Args:
+        kills: how many.
+        long: how many pauses longer than `lease` seconds.
+        pace: seconds between two events, on average.
+    """
+
+    def __init__(self, fleet: Fleet, seed: int, kills: int, long: int, lease: float, pace: float) -> None:
+        luck = random.Random(f"chaos {seed}")
+        events = ["kill"] * kills + ["stop"] * (kills // 3) + ["long"] * long
+        luck.shuffle(events)
+        self.left = events
+        self.cleared = 0
+        self._fleet = fleet
+        self._luck = luck
+        self._lease = lease
+        self._pace = pace
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._over = threading.Event()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        return self._over.is_set()
+
+    def _run(self) -> None:
+        fleet, luck = self._fleet, self._luck
+        look = time.monotonic() + 5
+        while self.left:
+            until = time.monotonic() + luck.uniform(0.3, 1.7) * self._pace
+            while time.monotonic() < until:
+                fleet.tick()
+                if time.monotonic() > look:
+                    self.cleared += fleet.clear_quarantines()
+                    look = time.monotonic() + 5
+                time.sleep(0.05)
+            event, number = self.left.pop(), luck.randrange(len(fleet.replicas))
+            if event == "kill":
+                fleet.kill(number)
+            elif event == "stop":
+                fleet.halt(number, luck.uniform(0.1, 2.5))
+            else:
+                fleet.halt(number, self._lease + luck.uniform(1, 5), long=True)
+        while fleet._stopped:
+            fleet.tick()
+            time.sleep(0.05)
+        self._over.set()

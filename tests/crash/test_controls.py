@@ -1,0 +1,81 @@
+"""The harness sees what it is there to see: with a safety left out it fails, and says what broke."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.crash.judge import Case, judge
+from tests.crash.ledger import Ledger
+from tests.crash.zombie import Scene, scene
+from tests.servers.postgres import Postgres
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with Postgres() as server:
+        yield server
+
+
+def database(server: Postgres, name: str) -> str:
+    with psycopg.connect(server.superuser_dsn, autocommit=True) as link:
+        link.execute(f"CREATE DATABASE {name}")
+    return server.dsn(dbname=name)
+
+
+def broken(it: Scene) -> list[str]:
+    case = Case(it.accepted, it.witness.read(), Ledger(it.store))
+    return [name for name, found in judge(case).items() if found]
+
+
+def killed_in_a_call(home: Path, *options: str) -> list[str]:
+    """kill -9 while the provider works on a call that nothing deduplicates; then a restart."""
+    with scene(home, None, 1, options) as it:
+        (one,) = it.fleet.replicas
+        one.start()
+        it.post(one, "kick", "t1")
+        one.until(lambda: bool(it.witness.in_flight), "it calls")
+        one.kill()
+        it.witness.gate.set()
+        one.start()
+        one.until(lambda: all(run["outcome"] for run in one.runs()), "the run ends")
+        one.stop()
+        return broken(it)
+
+
+def test_killed_in_a_call_nothing_is_broken(tmp_path: Path) -> None:
+    assert killed_in_a_call(tmp_path) == []
+
+
+def test_without_the_intent_the_action_is_issued_twice(tmp_path: Path) -> None:
+    found = killed_in_a_call(tmp_path, "--without", "intent")
+    assert "actions issued twice" in found
+    assert "actions applied twice" in found
+
+
+def zombie(home: Path, store: str, *options: str) -> list[str]:
+    """Stopped in a call for longer than the lease; another takes over; continued."""
+    with scene(home, store, 2, options) as it:
+        one, other = it.fleet.replicas
+        one.start()
+        it.post(one, "grow", "bad1")
+        it.become_a_zombie(one, other)
+        other.until(lambda: it.run(other)["outcome"] is not None, "the run ends", seconds=40)
+        assert one.process is not None
+        one.process.signal(signal.SIGTERM)
+        one.process.wait(20)
+        other.stop()
+        return broken(it)
+
+
+def test_a_zombie_breaks_nothing(tmp_path: Path, server: Postgres) -> None:
+    assert zombie(tmp_path, database(server, "whole")) == []
+
+
+def test_without_the_epoch_a_zombie_writes_an_outcome_twice(tmp_path: Path, server: Postgres) -> None:
+    found = zombie(tmp_path, database(server, "no_epoch"), "--without", "epoch")
+    assert "outcomes written twice" in found

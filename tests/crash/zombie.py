@@ -1,0 +1,70 @@
+"""The scene of a zombie: a daemon is stopped inside a call for longer than its lease, another takes over."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.crash.fleet import Fleet
+from tests.crash.installation import Installation
+from tests.crash.load import Problem
+from tests.crash.witness import Witness
+
+LEASE = 2.0
+"""Seconds, in these scenes."""
+
+
+@dataclass
+class Scene:
+    """A fleet, none of whose daemons has been started yet, and a witness whose first call waits at a gate."""
+
+    fleet: Fleet
+    witness: Witness
+    store: str
+    accepted: list[Problem] = field(default_factory=list)
+
+    def post(self, to: Installation, kind: str, thing: str, number: int = 1) -> None:
+        """Deliver one alert."""
+        problem = Problem(f"{number:016x}", kind, thing, None)
+        assert to.post(problem.body()) == 200
+        problem.accepted = True
+        self.accepted.append(problem)
+
+    def run(self, at: Installation) -> dict[str, Any]:
+        """The only run, with its story."""
+        (run,) = at.runs()
+        shown: dict[str, Any] = at.get(f"runs/{run['id']}")
+        return shown
+
+    def said(self, at: Installation, kind: str) -> list[dict[str, Any]]:
+        """The run's events of a kind."""
+        return [event for event in self.run(at)["events"] if event["kind"] == kind]
+
+    def become_a_zombie(self, one: Installation, other: Installation) -> None:
+        """`one` calls and is stopped; its call takes effect; `other` takes over and finds that out."""
+        one.until(lambda: bool(self.witness.in_flight), "it calls")
+        assert one.process is not None
+        one.process.signal(signal.SIGSTOP)
+        other.start()
+        self.witness.gate.set()
+        other.until(lambda: bool(self.said(other, "action.reconciled")), "the other takes over")
+        one.process.signal(signal.SIGCONT)
+
+
+@contextmanager
+def scene(
+    home: Path, store: str | None, replicas: int, options: Sequence[str] = (), fault: str = "gated"
+) -> Iterator[Scene]:
+    """Args: options: of `tests.crash.daemon`, for its lease is short. fault: of every call."""
+    with Witness(home / "witness.jsonl", faults={fault: 1}) as witness:
+        witness.gate.clear()
+        program = ("tests.crash.daemon", "--lease", str(LEASE), *options)
+        fleet = Fleet(home, replicas, store, witness.url, program)
+        try:
+            yield Scene(fleet, witness, store or f"sqlite:///{fleet.replicas[0].database}")
+        finally:
+            fleet.close()
