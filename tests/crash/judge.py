@@ -124,13 +124,14 @@ def told_wrongly(case: Case) -> Iterable[str]:
 
 
 def decided_twice(case: Case) -> Iterable[str]:
-    """An outcome is written once: what comes later is evidence."""
-    found: Counter[tuple[int, int]] = Counter()
-    for event in case.ledger.events_of("action.applied", "action.reverted"):
-        found[event["run"], event["data"]["number"]] += 1
-    for (run, number), times in found.items():
-        if times > 1:
-            yield f"the outcome of run {run}, intent {number} was written {times} times"
+    """Once an outcome is certain, nothing is written over it: what comes later is evidence."""
+    certain: set[tuple[int, int]] = set()
+    for event in case.ledger.events_of("action.applied", "action.reverted", "action.unknown"):
+        intent = event["run"], event["data"]["number"]
+        if intent in certain:
+            yield f"run {intent[0]}, intent {intent[1]} was certain, and then written as {event['kind']}"
+        elif event["kind"] != "action.unknown":
+            certain.add(intent)
 
 
 def two_at_once(case: Case) -> Iterable[str]:
