@@ -357,7 +357,10 @@ class Delivery(Struct, frozen=True, kw_only=True):
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
-    """What became of a delivery, after its commit."""
+    """What became of a delivery, after its commit.
+
+    refused: the policies that had as many open runs as they may, once for each run refused.
+    """
 
     accepted: int = 0
     repeated: int = 0
@@ -365,6 +368,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
     updated: int = 0
     runs: tuple[RunId, ...] = ()
     alerts: tuple[AlertId, ...] = ()
+    refused: tuple[str, ...] = ()
 
 
 class IntentUpdate(Struct, frozen=True, kw_only=True):
@@ -540,6 +544,18 @@ class Store(Protocol):
         """Why this store will answer nothing more until the process starts anew (a sync that failed:
         nobody knows what the disk holds); None if all is well."""
 
+    @property
+    def unwritable(self) -> Exception | None:
+        """Why a write did not go through (a full disk, a server that is away), until a probe of some size
+        has: a disk that has no room for an alert still has some for a claim."""
+
+    async def probe(self, size: int = 0) -> None:
+        """Write something that means nothing, durably, to learn whether that is possible.
+
+        Args:
+            size: bytes. One of 0 only looks; one of more that goes through also ends `unwritable`.
+        """
+
     async def now(self) -> Instant:
         """The store's clock, which decides everything that depends on time."""
 
@@ -635,6 +651,12 @@ class Store(Protocol):
     async def set_control(
         self, control: Control, event: AuditEvent, messages: Sequence[Message] = ()
     ) -> None: ...
+
+    async def jumped(
+        self, by: Millis, control: Control, event: AuditEvent, messages: Sequence[Message] = ()
+    ) -> None:
+        """`set_control`, and every timer that is still to come is moved by so much: the clock of this
+        store jumps right after. Only for a store whose clock is its owner's."""
 
     async def clear_control(self, kind: ControlKind, scope: str, event: AuditEvent) -> bool: ...
 

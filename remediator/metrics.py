@@ -74,6 +74,12 @@ SEAL_LAG_SECONDS = Gauge(
     "Age of the oldest audit record that is not sealed",
     registry=REGISTRY,
 )
+STORE_UP = Gauge("remediator_store_up", "1 while the store takes writes", registry=REGISTRY)
+STORE_MEASURED_TIMESTAMP_SECONDS = Gauge(
+    "remediator_store_measured_timestamp_seconds",
+    "When the gauges about runs, outbox and audit were measured; they are NaN where that failed",
+    registry=REGISTRY,
+)
 CHAIN_HEAD = Info("remediator_audit_chain_head", "Head of the sealed audit chain", registry=REGISTRY)
 POLICIES = Gauge("remediator_policies", "Policies that are loaded", registry=REGISTRY)
 POLICIES_LOADED_TIMESTAMP_SECONDS = Gauge(
@@ -107,6 +113,13 @@ def declare(senders: Iterable[str] = (), policies: Iterable[str] = (), notifiers
     for notifier in notifiers:
         for result in ("sent", "failed"):
             NOTIFICATIONS.labels(notifier, result)
+
+
+def ended(policy: str, outcome: str, reason: str | None) -> None:
+    """Count a run that has ended."""
+    RUNS.labels(policy, outcome).inc()
+    if outcome == Outcome.REFUSED and reason is not None:
+        REFUSALS.labels(reason).inc()
 
 
 def render() -> bytes:

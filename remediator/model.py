@@ -366,6 +366,11 @@ class Message(Struct, frozen=True, kw_only=True):
     alert: AlertId | None = None
 
 
+DAEMON = "daemon"
+"""The chain of what the daemon has to say about itself. Where escalation.yaml has none of that name,
+every notifier is told."""
+
+
 class ControlKind(StrEnum):
     PAUSE = "pause"
     QUARANTINE = "quarantine"

@@ -61,6 +61,8 @@ async def _now(case: Case) -> Instant:
         try:
             return await case.tools.store.now()
         except StoreUnavailable as error:
+            if case.tools.store.fatal is not None:
+                raise  # it will not come back to this process: the next one finds the intent, and looks
             log.warning("outcome.kept", run=case.run.id, error=str(error))
             await asyncio.sleep(1)
 

@@ -177,7 +177,8 @@ async def _commit(case: Case, step: Step, events: tuple[AuditEvent, ...], extra:
     """Write the step.
 
     keep: an outcome of the outside world is in it. It is not let go of while the store is away:
-        it is written as soon as the store is back, if the run still is ours.
+        it is written as soon as the store is back, if the run still is ours. A store that will not
+        come back to this process keeps nothing: the next one finds the intent, and looks.
     """
     match step:
         case Later():
@@ -196,7 +197,7 @@ async def _commit(case: Case, step: Step, events: tuple[AuditEvent, ...], extra:
                 await _as_evidence(case, move)
             raise
         except StoreUnavailable as error:
-            if not keep:
+            if not keep or case.tools.store.fatal is not None:
                 raise
             log.warning("outcome.kept", run=case.run.id, error=str(error))
             await asyncio.sleep(1)
@@ -211,9 +212,7 @@ async def write(case: Case, move: Move) -> Run:
     """
     run = await case.tools.store.move(case.run, move)
     if run.outcome is not None:
-        metrics.RUNS.labels(run.policy, run.outcome).inc()
-        if run.outcome is Outcome.REFUSED and run.reason is not None:
-            metrics.REFUSALS.labels(run.reason).inc()
+        metrics.ended(run.policy, run.outcome, run.reason)
         log.info(
             "run.ended",
             run=run.id,

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
+from remediator import metrics
 from remediator.clock import SteadyClock
 from remediator.contracts import Catalogue, Delivery, Hint, Parsed, Receiver, Store
 from remediator.engine import lease
 from remediator.engine.explain import Explanation, explain
 from remediator.engine.openings import opening
 from remediator.engine.policies import Policies
-from remediator.engine.upkeep import ClockWatch, Gauges, Reloading, Retention, Sealer, every
+from remediator.engine.upkeep import ClockWatch, Gauges, Probe, Reloading, Retention, Sealer, every
 from remediator.engine.worker import Worker
 from remediator.errors import NotFound, StoreError
 from remediator.model import (
@@ -29,6 +30,8 @@ from remediator.model import (
     Instant,
     Millis,
     Origin,
+    Outcome,
+    Reason,
     Run,
     RunId,
     Status,
@@ -87,6 +90,7 @@ class Daemon:
         reload = self.settings.policies.reload / 1000
         turns: tuple[tuple[float, str, Callable[[], Awaitable[None]]], ...] = (
             (0.5, "seal", Sealer(self.store)),
+            (1.0, "probe", Probe(self.store)),
             (2.0, "gauges", Gauges(self.store)),
             (3600.0, "retention", Retention(self.store, keep)),
             (1.0, "clock", ClockWatch(self.store, self.clock)),
@@ -136,6 +140,8 @@ class Daemon:
             return False, f"the active policies are not loaded: {self.policies.fault}"
         if self.store.fatal is not None:
             return False, str(self.store.fatal)
+        if self.store.unwritable is not None:
+            return False, f"the store cannot be written: {self.store.unwritable}"
         for task in self._tasks:
             if task.done():
                 return False, f"its {task.get_name()} task has ended; see the log, and restart it"
@@ -177,6 +183,8 @@ class Daemon:
             ),
             lambda _alert, _now: (wanted,),
         )
+        for refused in receipt.refused:
+            metrics.ended(refused, Outcome.REFUSED, Reason.OPEN_RUNS)
         (run,) = await self.store.find_runs(alert=receipt.alerts[0])
         await self.store.record(
             (
@@ -201,7 +209,9 @@ class Daemon:
             NotFound, Conflict: there is none, or it has ended, or acts.
         """
         event = AuditEvent(kind="run.cancelled", actor=actor, run=id, data={"reason": reason})
-        return await self.store.cancel(id, event)
+        run = await self.store.cancel(id, event)
+        metrics.ended(run.policy, Outcome.CANCELLED, run.reason)
+        return run
 
     async def pause(self, scope: str, reason: str, actor: str, until: Instant | None) -> Control:
         """Stop new actions: of the daemon (""), `policy:NAME` or `target:NAME`."""

@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
 from remediator import metrics
-from remediator.clock import SteadyClock
+from remediator.clock import SteadyClock, SystemClock
 from remediator.contracts import Store
 from remediator.engine.policies import Policies
 from remediator.errors import StoreError
 from remediator.model import (
+    DAEMON,
     SECOND,
     AuditEvent,
     Control,
     ControlKind,
     Instant,
+    Message,
     Millis,
+    Severity,
     span,
 )
 
@@ -31,6 +35,19 @@ log = structlog.get_logger()
 
 JUMP = Millis(30 * SECOND)
 """A wall clock that moved by this much more or less than time did is not to be trusted with budgets."""
+
+
+_PROBE = 5.0
+"""Seconds between two probes of a store that takes writes."""
+_ROOM = 65_536
+"""Bytes that a store must take before it is believed to take writes again: a full disk still has
+place for a few in blocks that the log owns already, and would be ready and not ready in turns."""
+_MEASURED = (
+    metrics.OPEN_RUNS,
+    metrics.OLDEST_DUE_SECONDS,
+    metrics.OUTBOX_AGE_SECONDS,
+    metrics.SEAL_LAG_SECONDS,
+)
 
 
 async def every(
@@ -69,15 +86,43 @@ class Sealer:
             log.info("audit.sealed", head=head)
 
 
-class Gauges:
-    """Measures the store for /metrics."""
+class Probe:
+    """Writes something now and then, so that /readyz and the metrics know whether the store takes
+    writes although nothing comes in, and learn that it does again."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._next = 0.0
 
     async def __call__(self) -> None:
-        health = await self._store.health()
-        now = await self._store.now()
+        store, now = self._store, time.monotonic()
+        try:
+            if store.unwritable is not None:
+                await store.probe(_ROOM)
+            elif now >= self._next:
+                self._next = now + _PROBE
+                await store.probe()
+        finally:
+            metrics.STORE_UP.set(store.unwritable is None and store.fatal is None)
+
+
+class Gauges:
+    """Measures the store for /metrics. What could not be measured is NaN: a number from before would
+    say that all is well for as long as the store is away."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._clock = SystemClock()
+
+    async def __call__(self) -> None:
+        try:
+            health = await self._store.health()
+            now = await self._store.now()
+        except StoreError:
+            for gauge in _MEASURED:
+                gauge.set(math.nan)
+            raise
+        metrics.STORE_MEASURED_TIMESTAMP_SECONDS.set(self._clock.now() / SECOND)
         metrics.OPEN_RUNS.set(health.open_runs)
         metrics.OLDEST_DUE_SECONDS.set(_age(now, health.oldest_due_at))
         metrics.OUTBOX_AGE_SECONDS.set(_age(now, health.outbox_oldest_at))
@@ -122,15 +167,34 @@ class ClockWatch:
         if before is None:
             return
         jump = Millis((wall - before[0]) - round((steady - before[1]) * 1000))
-        if abs(jump) >= JUMP:
+        if abs(jump) >= JUMP and not await self._said(wall):
             await self._pause(jump, wall)
+
+    async def _said(self, now: Instant) -> bool:
+        """Whether another replica, which sees the same clock, has just said it."""
+        return any(
+            brake.kind is ControlKind.PAUSE
+            and (brake.scope, brake.actor) == ("", "daemon")
+            and abs(brake.since - now) < JUMP
+            for brake in await self._store.controls()
+        )
 
     async def _pause(self, jump: Millis, now: Instant) -> None:
         seen = f"the clock jumped by {'-' if jump < 0 else '+'}{span(abs(jump))}"
-        await self._store.set_control(
-            Control(kind=ControlKind.PAUSE, scope="", reason=seen, actor="daemon", since=now),
-            AuditEvent(kind="control.paused", observed=seen, allowed=f"at most {span(JUMP)}"),
+        control = Control(kind=ControlKind.PAUSE, scope="", reason=seen, actor="daemon", since=now)
+        event = AuditEvent(kind="control.paused", observed=seen, allowed=f"at most {span(JUMP)}")
+        body = (
+            f"Seen: {seen}; at most {span(JUMP)} is no jump\n"
+            "Budgets and cooldowns are counted by the clock. Alerts are taken, nothing new acts.\n"
+            'Look: check the clock, then remediator resume --comment "clock checked"'
         )
+        told = Message(
+            chain=DAEMON, severity=Severity.P1, subject=f"[P1] remediator paused: {seen}", body=body
+        )
+        if self._clock is not None:
+            await self._store.jumped(jump, control, event, (told,))
+        else:  # several see this clock, and one shift too many could look at a call too early
+            await self._store.set_control(control, event, (told,))
         log.error("clock.jumped", observed=seen, do="check the clock, then: remediator resume")
 
 

@@ -97,6 +97,7 @@ class Intake:
         changes: list[Change] = []
         accepted: list[AlertId] = []
         runs: list[RunId] = []
+        refused: list[str] = []
         repeated = resolved = updated = 0
         # n changes own n ids; the event's is the first of them.
         event = tx.id("audit", max(1, len(parsed.alerts)))
@@ -127,7 +128,10 @@ class Intake:
                     if starts_at != sent:
                         alert = msgspec.structs.replace(alert, starts_at=Instant(starts_at))
                     for opening in match(alert, received):
-                        runs.append(open_run(tx, id, alert, opening))
+                        run, turned_away = open_run(tx, id, alert, opening)
+                        runs.append(run)
+                        if turned_away:
+                            refused.append(opening.policy)
                 else:
                     resolved += 1
             else:
@@ -162,6 +166,7 @@ class Intake:
             updated=updated,
             runs=tuple(dict.fromkeys(runs)) if runs else (),
             alerts=tuple(accepted),
+            refused=tuple(refused),
         )
 
     def _kind(

@@ -20,8 +20,8 @@ SELECT COUNT(*) FROM (
 """
 
 
-def open_run(tx: Tx, id: AlertId, alert: Alert, opening: Opening) -> RunId:
-    """Write one opening; returns the run that the episode belongs to now.
+def open_run(tx: Tx, id: AlertId, alert: Alert, opening: Opening) -> tuple[RunId, bool]:
+    """Write one opening; returns the run that the episode belongs to now, and whether it was refused.
 
     One open run for each (policy, target): a further episode of that target attaches to it.
     Beyond `open_runs` the run is stored refused, so that it can be counted and asked about.
@@ -33,7 +33,7 @@ def open_run(tx: Tx, id: AlertId, alert: Alert, opening: Opening) -> RunId:
             run = RunId(found[0])
             attach(tx, run, id)
             trail.append(tx, (_event("run.attached", id, run, alert, opening),))
-            return run
+            return run, False
     run = RunId(tx.id("run"))
     counted = tx.one(_OPEN_RUNS, {"policy": opening.policy, "most": opening.open_runs})
     refused = counted is not None and counted[0] >= opening.open_runs
@@ -63,7 +63,7 @@ def open_run(tx: Tx, id: AlertId, alert: Alert, opening: Opening) -> RunId:
         tx.hint(Hint.DUE)
     kind = "run.refused" if refused else "run.created"
     trail.append(tx, (_event(kind, id, run, alert, opening, observed, allowed),))
-    return run
+    return run, refused
 
 
 def attach(tx: Tx, run: RunId, alert: AlertId) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar, cast
 
 from remediator import failpoint, metrics
 from remediator.contracts import Clock, Delivery, Hint, Match, Receipt, Receiver
 from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
-from remediator.model import AuditEvent, Control, ControlKind, Instant
-from remediator.store import brakes, moved, postgres_schema, trail
+from remediator.model import DAEMON, AuditEvent, Control, ControlKind, Instant, Message, Severity
+from remediator.store import brakes, moved, outbox, postgres_schema, trail
 from remediator.store.limits import Limits
 from remediator.store.postgres_claims import Held, Sending
 from remediator.store.postgres_hints import Hints
@@ -68,6 +68,8 @@ class PostgresCalls(SqlStore):
         self._waiting: dict[asyncio.Future[Any], tuple[float, float]] = {}
         self._ticking = False
         self._closed = "is not open yet"
+        self.unwritable: Exception | None = None
+        """As described in `contracts.Store`."""
 
     # ------------------------------------------------------------ opening and closing
 
@@ -155,6 +157,14 @@ class PostgresCalls(SqlStore):
         trail.append(
             tx, (AuditEvent(kind="control.paused", reason="database_changed", observed=reason, data=data),)
         )
+        body = (
+            f"Seen: {reason}\nAlerts are taken, nothing new acts. What was committed last may be missing.\n"
+            "Look: docs/operations.md, Restoring a backup"
+        )
+        told = Message(
+            chain=DAEMON, severity=Severity.P1, subject="[P1] remediator paused: another database", body=body
+        )
+        outbox.post(tx, (told,))
 
     async def close(self) -> None:
         """Write what is queued, hand back what is claimed, and let go."""
@@ -237,7 +247,7 @@ class PostgresCalls(SqlStore):
 
         with metrics.STORE["accept"].time():
             self._lane.put(Taking(delivery, match, time.monotonic() + self._limits.intake, done))
-            return cast(Receipt, await promise)
+            return cast(Receipt, await self._written(promise))
 
     async def _write(
         self,
@@ -263,7 +273,14 @@ class PostgresCalls(SqlStore):
         deadline = time.monotonic() + wait
         with metrics.STORE[point or "write"].time():
             future = self._pool.write(work, deadline, settled=settled, before=before, after=after)
-            return cast(T, await self._awaited(future, wait))
+            return cast(T, await self._written(self._awaited(future, wait)))
+
+    async def _written(self, answer: Awaitable[Any]) -> Any:
+        try:
+            return await answer
+        except StoreUnavailable as error:
+            self.unwritable = error
+            raise
 
     async def _read(self, work: Callable[[PostgresTx], T], seconds: float | None = None) -> T:
         self._check_open()

@@ -18,11 +18,24 @@ from remediator.model import (
     Instant,
     Intent,
     Message,
+    Millis,
     Reason,
     Run,
     RunId,
 )
-from remediator.store import brakes, claims, effects, find, moves, outbox, policies, trail, verify
+from remediator.store import (
+    brakes,
+    claims,
+    effects,
+    find,
+    moves,
+    outbox,
+    policies,
+    probe,
+    timers,
+    trail,
+    verify,
+)
 from remediator.store.history import History
 from remediator.store.limits import Limits
 from remediator.store.tx import Tx
@@ -37,6 +50,7 @@ class SqlStore(ABC):
     _limits: Limits
     _history: History
     _key: bytes | None
+    unwritable: Exception | None
 
     @abstractmethod
     async def _write(
@@ -157,6 +171,17 @@ class SqlStore(ABC):
 
         await self._write(work)
 
+    async def jumped(
+        self, by: Millis, control: Control, event: AuditEvent, messages: Sequence[Message] = ()
+    ) -> None:
+        def work(tx: Tx) -> None:
+            brakes.put(tx, control)
+            trail.append(tx, (event,))
+            outbox.post(tx, messages)
+            timers.shift(tx, by)
+
+        await self._write(work)
+
     async def clear_control(self, kind: ControlKind, scope: str, event: AuditEvent) -> bool:
         was_on = await self._write(lambda tx: brakes.clear(tx, kind, scope, event))
         if was_on:
@@ -222,6 +247,11 @@ class SqlStore(ABC):
         return await self._read(lambda tx: verify.verify(tx, self._key, head), self._limits.upkeep)
 
     # ------------------------------------------------------------ upkeep
+
+    async def probe(self, size: int = 0) -> None:
+        await self._write(lambda tx: probe.write(tx, size), self._limits.intake)
+        if size:
+            self.unwritable = None
 
     async def health(self) -> Health:
         return await self._read(find.health)

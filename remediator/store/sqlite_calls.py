@@ -67,6 +67,8 @@ class SqliteCalls:
         self._waiting: dict[float, deque[tuple[float, asyncio.Future[object]]]] = {}
         self._ticking = False
         self._closed = "is not open yet"
+        self.unwritable: Exception | None = None
+        """As described in `contracts.Store`."""
 
     # ------------------------------------------------------------ opening and closing
 
@@ -193,7 +195,7 @@ class SqliteCalls:
         with metrics.STORE["accept"].time():
             future = self._promise(self._limits.intake)
             self._writer.put(Taking(delivery, match, future))
-            return cast(Receipt, await future)
+            return cast(Receipt, await self._written(future))
 
     async def _write(
         self,
@@ -212,7 +214,14 @@ class SqliteCalls:
         with metrics.STORE[point or "write"].time():
             future = self._promise(self._limits.write if seconds is None else seconds)
             self._writer.put(Call(work, future, sync, point, qualifier))
-            return cast(T, await future)
+            return cast(T, await self._written(future))
+
+    async def _written(self, future: asyncio.Future[object]) -> object:
+        try:
+            return await future
+        except StoreUnavailable as error:
+            self.unwritable = error
+            raise
 
     async def _read(self, work: Callable[[SqliteTx], T], seconds: float | None = None) -> T:
         self._check_open()

@@ -15,7 +15,7 @@ import structlog
 from remediator import metrics
 from remediator.contracts import Bad, Delivery, Parsed, Receipt, Receiver
 from remediator.errors import PayloadError, StoreUnavailable
-from remediator.model import SECOND, AuditEvent
+from remediator.model import SECOND, AuditEvent, Outcome, Reason
 from remediator.settings import Sender
 from remediator.web.body import Gone, TooLarge, read
 from remediator.web.credentials import SenderKeys
@@ -191,6 +191,8 @@ class Webhooks:
             log.warning(
                 "alerts rejected", sender=route.name, count=len(parsed.bad), why=parsed.bad[0].message
             )
+        for policy in receipt.refused:
+            metrics.ended(policy, Outcome.REFUSED, Reason.OPEN_RUNS)
         if parsed.truncated:
             route.truncated.inc(parsed.truncated)
             log.warning("alerts left out by the sender", sender=route.name, truncated=parsed.truncated)

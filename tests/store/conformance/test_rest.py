@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from remediator.contracts import Bad, Revision
+from remediator.contracts import Bad, NewEffect, Revision
 from remediator.errors import NotFound
 from remediator.model import (
+    HOUR,
     MINUTE,
     SECOND,
     AuditEvent,
@@ -15,10 +16,12 @@ from remediator.model import (
     Instant,
     Message,
     Millis,
+    Origin,
     Severity,
+    State,
     Status,
 )
-from tests.store.world import START, World, alert
+from tests.store.world import START, World, alert, plan
 
 
 def pause(scope: str = "", reason: str = "drill", until: int | None = None) -> Control:
@@ -53,6 +56,37 @@ async def test_people_are_told_with_what_they_are_told_of(world: World) -> None:
     await world.store.record((RESUMED,), (call, call))
     assert [one.message for one in await world.store.due_messages(10)] == [call] * 3
     assert await world.kinds() == ["control.paused", "control.resumed"]
+
+
+async def test_a_probe_leaves_nothing_behind(world: World) -> None:
+    for size in (0, 65_536, 0):
+        await world.store.probe(size)
+    assert world.store.unwritable is None
+    assert await world.kinds() == []
+
+
+async def test_timers_go_with_a_clock_that_jumps(world: World) -> None:
+    """What was due in a minute is due in a minute, on both sides of the jump."""
+    await world.activate()
+    acting = await world.admitted(await world.start("a"))
+    lease = NewEffect(
+        field="size", prior=1, current=2, plan=plan("k:db:a", "db:a"), expires_at=Instant(world.now + MINUTE)
+    )
+    await world.move(acting, State.SETTLING, next_at=Instant(world.now + MINUTE), effects=(lease,))
+    call = Message(chain="daemon", severity=Severity.P1, subject="paused", body="the clock jumped")
+    for hours in (-2, 5):
+        by = Millis(hours * HOUR)
+        await world.store.jumped(by, pause(), PAUSED, (call,))
+        world.later(by)
+        assert await world.store.next_due() == world.now + MINUTE
+        [effect] = await world.store.effects()
+        assert effect.expires_at == world.now + MINUTE
+        due = await world.store.due_messages(10)
+        assert call in [one.message for one in due]
+    assert len(await world.store.controls()) == 1
+    assert await world.store.claim("w", 10) == []
+    world.later(MINUTE)
+    assert {run.origin for run in await world.store.claim("w", 10)} == {Origin.ALERT, Origin.LEASE}
 
 
 async def test_a_brake_ends_by_itself(world: World) -> None:
