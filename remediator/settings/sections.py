@@ -27,7 +27,7 @@ class Server(Section):
     """Largest webhook body; a larger one is answered 413 without being read."""
     request_timeout: Positive = Millis(10 * SECOND)
     """How long a client may take to send its request."""
-    store_timeout: Positive = Millis(2 * SECOND)
+    store_timeout: Positive = Millis(1_800)
     """How long a webhook waits for its commit before it is answered 503."""
     shutdown_timeout: Positive = Millis(10 * SECOND)
     """How long open requests may take to end at shutdown."""

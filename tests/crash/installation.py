@@ -50,6 +50,8 @@ class Installation:
                 }
             )
         )
+        self.env: dict[str, str] = {}
+        """More of the daemon's environment."""
         self.process: Process | None = None
         self.http = httpx2.Client(base_url=self.url, timeout=10)
 
@@ -59,6 +61,7 @@ class Installation:
             **{k: v for k, v in os.environ.items() if not k.startswith("REMEDIATOR_")},
             "PYTHONPATH": str(ROOT),
             "REMEDIATOR_FAILPOINT": failpoint,
+            **self.env,
         }
         self.process = Process(
             [sys.executable, "-m", *self.program],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
 import shutil
@@ -12,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import psutil
 
 from tests.servers.directory import reachable, remove, temporary, unprivileged
 from tests.servers.ports import free_port, listens
@@ -100,6 +103,7 @@ class Postgres:
         self.bin_dir = bin_dir or binaries()
         self._owner = unprivileged()
         self.directory = temporary("postgres", self._owner)
+        self.data = self.directory / "data"
         self._process: Process | None = None
 
     @property
@@ -118,7 +122,7 @@ class Postgres:
 
     def start(self) -> Self:
         """Start it, for the first time or again on the same data and port."""
-        data = self.directory / "data"
+        data = self.data
         if not data.exists():
             subprocess.run(["cp", "-a", str(_template(self.bin_dir)), str(data)], check=True)
         options = {
@@ -142,9 +146,9 @@ class Postgres:
 
     def _ready(self) -> bool:
         # The port listens before recovery has ended; the pid file's last line is the server's own word.
-        state = self.directory / "data" / "postmaster.pid"
+        state = self.data / "postmaster.pid"
         lines = state.read_text().splitlines() if state.exists() else []
-        return len(lines) > 7 and lines[7].strip() == "ready" and listens(self.port)
+        return len(lines) > 7 and lines[7].strip() in ("ready", "standby") and listens(self.port)
 
     def stop(self) -> None:
         """Fast shutdown: sessions are ended, the data stays for the next `start`."""
@@ -154,6 +158,57 @@ class Postgres:
     def kill(self) -> None:
         """Crash it. Its backends notice and end by themselves."""
         self.process.kill()
+
+    def standby(self) -> Postgres:
+        """A copy of this server, not yet started, that follows it once it is, until `promote`."""
+        program = self.bin_dir / "pg_basebackup"
+        if not program.exists():
+            raise Missing(f"{self.bin_dir} has no pg_basebackup; apt-get install postgresql")
+        made = Postgres(max_connections=self.max_connections, settings=self.settings, bin_dir=self.bin_dir)
+        made.run(
+            "pg_basebackup", "--pgdata", str(made.data), "--host", "127.0.0.1", "--port", str(self.port),
+            "--username", SUPERUSER, "--write-recovery-conf", "--wal-method", "stream",
+            "--checkpoint", "fast", "--no-sync",
+        )  # fmt: skip
+        return made
+
+    def promote(self) -> None:
+        """Let this standby take over: it becomes a primary on a timeline of its own."""
+        self.run("pg_ctl", "promote", "--pgdata", str(self.data), "--wait")
+
+    def run(self, program: str, *words: str) -> str:
+        """Run one of PostgreSQL's programs, as the user the server runs as; returns what it prints."""
+        owner = self._owner
+        done = subprocess.run(
+            [str(self.bin_dir / program), *words],
+            capture_output=True, text=True, cwd=self.directory, check=False,
+            user=None if owner is None else owner[0],
+            group=None if owner is None else owner[1],
+            extra_groups=None if owner is None else [],
+        )  # fmt: skip
+        if done.returncode:
+            raise Failed(f"{program} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def crash(self) -> None:
+        """An immediate shutdown: no session is ended in good order, nothing is flushed."""
+        self.process.signal(signal.SIGQUIT)
+        self.process.wait(10)
+
+    def freeze(self) -> None:
+        """Stop (SIGSTOP) the server with all its backends: connections stay, nothing answers."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        own = psutil.Process(self.process.pid)
+        own.send_signal(number)  # first, so that it makes no more backends
+        for backend in own.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                backend.send_signal(number)
 
     def close(self) -> None:
         """Stop it and delete its data."""

@@ -1,0 +1,1 @@
+"""Real daemons whose surroundings fail: their database, their disk, their clock, their provider."""
