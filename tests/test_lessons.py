@@ -122,7 +122,8 @@ async def test_a_store_that_hangs_is_an_error_in_time(tmp_path: Path) -> None:
             assert time.monotonic() - began < 6  # its deadline is 2 s; machines are slow at times
         finally:
             blocker.close()
-        assert (await r.fire()).accepted == 1
+        again = await r.fire()  # the first, refused in time, may have been written all the same
+        assert again.accepted + again.repeated == 1
 
 
 # ---------------------------------------------------------------- never twice, never stuck
