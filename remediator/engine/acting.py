@@ -27,14 +27,28 @@ from remediator.model import (
 log = structlog.get_logger()
 _tasks: set[asyncio.Task[None]] = set()
 
+BEGIN_WITHIN = 20.0
+"""Seconds from asking for the permission to call until it is too old to be used: well under the lease."""
 
-async def act(case: Case, intent: Intent) -> Step:
-    """Call the action. Only ever reached in the process that has just committed the intent."""
+
+async def act(case: Case, intent: Intent, asked: float) -> Step:
+    """Call the action. Only ever reached in the process that has just committed the intent.
+
+    Args:
+        asked: when the permission was asked for, on time.monotonic. It is not used when it has become
+            old: whoever was stopped since may have lost the run, and what was true then may not be now.
+    """
     action = case.action(intent.plan.action)
     failpoint.hit("apply.before", action.name)
     try:
         evidence = await case.tools.execute.apply(
-            action, intent.plan, intent.token, case.now, case.episode, _Late(case, intent)
+            action,
+            intent.plan,
+            intent.token,
+            case.now,
+            case.episode,
+            _Late(case, intent),
+            begin_by=asked + BEGIN_WITHIN,
         )
     except Ambiguous as error:
         now = await _now(case)
@@ -48,6 +62,13 @@ async def act(case: Case, intent: Intent) -> Step:
             extra=_not_applied(intent),
         )
     except (Permanent, Refused) as error:
+        if isinstance(error, Refused) and intent.outcome is IntentOutcome.UNKNOWN:
+            # Issued again, and the thing is no longer what it was when it was looked at. That may be the
+            # work of the first call, so what this refusal proves of the second says nothing: look again.
+            now = await _now(case)
+            return unknown(
+                case, intent, f"issued again and refused: {error}", Instant(now + action.landing_time)
+            )
         reason = error.reason if isinstance(error, Refused) else Reason.ACTION_FAILED
         event = case.event("action.failed", reason, str(error), number=intent.number)
         return _failure(case, intent, reason, str(error), event)

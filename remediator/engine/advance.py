@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -82,20 +83,21 @@ async def advance(case: Case, asking: float = ASKING) -> Run:
     until = asyncio.get_running_loop().time() + asking
     for _ in range(_FARTHEST):
         step = resolve(case, await _ask(case, until))
+        asked = time.monotonic()
         if isinstance(step, Admit):
             answer = await admit(case, step, events, extra)
             if not isinstance(answer, Held):
                 run, intent = answer
                 events, extra = (), NO_EXTRA
                 case = replace(case, run=run, intents=(*case.intents, intent))
-                step = resolve(case, await act(case, intent))
+                step = resolve(case, await act(case, intent, asked))
                 acted = True
             else:
                 step = resolve(case, held(case, answer))
         elif isinstance(step, Reissue):
             case = await _reissue(case, step, events, extra)
             events, extra = (), NO_EXTRA
-            step = resolve(case, await act(case, step.intent))
+            step = resolve(case, await act(case, step.intent, asked))
             acted = True
         if isinstance(step, Go) and acted:
             # What the outside world answered is written before anything else is asked of it.

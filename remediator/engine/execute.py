@@ -89,11 +89,13 @@ class Execute:
         now: Instant,
         episode: Episode | None,
         late: Late,
+        begin_by: float,
     ) -> dict[str, Any]:
         """Do a plan, once. The only place that calls `apply`.
 
         Args:
             late: told of an outcome that comes after the deadline.
+            begin_by: on time.monotonic; a process that was stopped until after it calls no more.
 
         Raises:
             Temporary, Permanent, Refused: provably not applied.
@@ -104,7 +106,7 @@ class Execute:
         outcome = "ambiguous"
         try:
             evidence = await self.threads.call(
-                lambda: action.apply(context, plan, token), self.apply_timeout, late
+                lambda: _in_time(action, context, plan, token, begin_by), self.apply_timeout, late
             )
             outcome = "applied"
             return evidence
@@ -137,6 +139,18 @@ class Execute:
         except Exception as error:
             log.exception("read.bug", name=name)
             raise Permanent(f"{name} broke off with {type(error).__name__}: a fault in its code") from error
+
+
+def _in_time(
+    action: Action[Any], context: Context, plan: Plan, token: str, begin_by: float
+) -> dict[str, Any]:
+    behind = time.monotonic() - begin_by
+    if behind > 0:
+        raise Temporary(
+            f"{action.name} on {plan.target.name} was not called: this process stood still, and the "
+            f"permission to call was {behind:.0f}s too old"
+        )
+    return action.apply(context, plan, token)
 
 
 def pure(name: str, work: Callable[[], T]) -> T:

@@ -103,6 +103,8 @@ class World:
             raise KeyError("desired")
         if fault == "hang":
             self.hold.wait(20)
+        if fault == "overtaken":  # by a call that was believed lost
+            self.sizes[group] = after
         if self.sizes[group] != before:
             raise Refused(
                 Reason.CHANGED_BY_PERSON,
@@ -220,6 +222,13 @@ class ResizeByToken(Resize):
         return super().apply(context, plan, token)
 
 
+class ResizeIfSame(Resize):
+    """The same, at a provider that refuses a call planned on another state than it finds."""
+
+    name = "world.resize_if_same"
+    idempotency = Idempotency("conditional")
+
+
 class Reshape(Resize):
     """Changes two fields of a group in one call: its weight becomes ten times its size."""
 
@@ -281,7 +290,9 @@ class Known:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._actions = {a.name: a for a in (Resize(world), ResizeByToken(world), Reshape(world))}
+        self._actions = {
+            a.name: a for a in (Resize(world), ResizeByToken(world), ResizeIfSame(world), Reshape(world))
+        }
         self._checks = {c.name: c for c in (Level(world),)}
 
     def action(self, name: str) -> Action[Any] | None:

@@ -1,0 +1,61 @@
+"""The permission to call: what makes it void, and what a refusal of a call issued again proves."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from remediator.errors import Temporary
+from remediator.model import MINUTE, IntentOutcome, Outcome
+from tests.engine.world import POLICY, Rig, World
+
+CONDITIONAL = POLICY.replace("world.resize", "world.resize_if_same")
+
+
+async def test_a_permission_that_has_become_old_is_not_used() -> None:
+    async with Rig() as r:
+        await r.fire()
+        (run,) = await r.store.claim("w", 1)
+        action = r.known.action("world.resize")
+        assert action is not None
+        params = action.params(group="gpu", add=2, max=10)
+        execute = r.worker._tools.execute
+        observed = await execute.observe(action, params, r.clock.now(), None)
+        plan = action.plan(observed, params, ())
+
+        async def call(begin_by: float) -> None:
+            await execute.apply(
+                action, plan, "token", r.clock.now(), None, lambda value, error: None, begin_by=begin_by
+            )
+
+        with pytest.raises(Temporary, match="1s too old"):
+            await call(time.monotonic() - 1)
+        assert r.world.calls == []
+        await call(time.monotonic() + 1)
+        assert r.world.calls == [("gpu", 5, "token")]
+        await r.store.release([run])
+
+
+async def test_a_call_issued_again_and_refused_is_looked_at_again() -> None:
+    """The refusal proves that the second call did nothing; here the first had done it."""
+    async with Rig(CONDITIONAL, world=World(faults=["lost-before", "overtaken"])) as r:
+        await r.fire()
+        await r.until(10 * MINUTE)
+        run = await r.run()
+        assert run.outcome is Outcome.SUCCEEDED
+        (intent,) = await r.store.intents(run.id)
+        assert intent.outcome is IntentOutcome.APPLIED
+        story = await r.story(run.id)
+        assert story.count("action.unknown") == 2
+        assert story.count("action.reconciled") == 2
+
+
+async def test_a_first_call_that_is_refused_was_not_applied() -> None:
+    async with Rig(CONDITIONAL, world=World(faults=["overtaken"])) as r:
+        await r.fire()
+        await r.until(10 * MINUTE)
+        run = await r.run()
+        assert run.outcome is Outcome.ESCALATED
+        (intent,) = await r.store.intents(run.id)
+        assert intent.outcome is IntentOutcome.NOT_APPLIED
