@@ -28,6 +28,10 @@ _IDLE = 5.0
 _BREATH = 0.02
 """Seconds to leave to what has just been claimed."""
 
+_GRACE = 2.5
+"""Seconds for which nothing is claimed after the store was away: leases may have run out meanwhile, and
+whoever holds the outcome of a call tries every second to write it. It comes first."""
+
 
 class Worker:
     """Runs until stopped.
@@ -56,9 +60,14 @@ class Worker:
 
     async def run(self) -> None:
         """Claim and advance until `stop`."""
+        away = False
         while not self._stopping:
             self._wake.clear()
             try:
+                if away:
+                    await self._store.next_due()  # raises while it still is
+                    await asyncio.sleep(_GRACE)
+                    away = False
                 room = self._most - len(self._busy)
                 claimed = await self.step()
                 if claimed >= room:
@@ -68,7 +77,7 @@ class Worker:
                 pause = _BREATH if claimed else await self._until_due()
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
-                pause = 1.0
+                pause, away = 1.0, True
             if not self._stopping:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,8 +11,8 @@ from pathlib import Path
 
 import httpx2
 
+from tests.cli.program import Program
 from tests.crash.fleet import Chaos, Fleet
-from tests.crash.installation import ROOT
 from tests.crash.judge import Case, judge
 from tests.crash.ledger import Ledger
 from tests.crash.load import problems
@@ -169,13 +166,8 @@ def _shown(fleet: Fleet, address: str, seed: int) -> list[str]:
 
 def _command(fleet: Fleet, *words: str) -> tuple[int, str]:
     one = fleet.replicas[0]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("REMEDIATOR_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "remediator", *words, "--config", str(one.config)],
-        capture_output=True, text=True, cwd=one.home, check=False, timeout=120,
-        env={**clean, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    return done.returncode, f"{done.stdout}{done.stderr}".strip()
+    said = Program(one.home, {})(*words, "--config", str(one.config), timeout=120)
+    return said.code, f"{said.out}{said.err}".strip()
 
 
 def _counts(case: Case, fleet: Fleet, sender: Sender, chaos: Chaos, took: float) -> dict[str, int]:

@@ -83,6 +83,7 @@ RULES = {
     for rules in (
         Rules("grow", ("works.grow",), hold="1s", cooldown=3, verified=True, reverts=True, when=True),
         Rules("push", ("works.push",), budget=(25, 5)),
+        Rules("brief", ("works.push_briefly",)),
         Rules("put", ("works.put",), cooldown=2, verified=True, reverts=True),
         Rules("kick", ("works.kick",), budget=(10, 10), concurrent=3),
         Rules("lend", ("works.push",), expires="5s", cooldown=1, per_target=(4, 30)),

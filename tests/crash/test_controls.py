@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from tests.cli.program import Program
+from tests.crash.installation import Installation
 from tests.crash.judge import Case, judge
 from tests.crash.ledger import Ledger
-from tests.crash.zombie import Scene, scene
+from tests.crash.scene import Scene, scene
 from tests.servers.postgres import Postgres
 
 
@@ -65,17 +66,31 @@ def zombie(home: Path, store: str, *options: str) -> list[str]:
         it.post(one, "grow", "bad1")
         it.become_a_zombie(one, other)
         other.until(lambda: it.run(other)["outcome"] is not None, "the run ends", seconds=40)
-        assert one.process is not None
-        one.process.signal(signal.SIGTERM)
-        one.process.wait(20)
+        if not options:
+            keeps_what_came_late(it, other)
+        one.stop()
         other.stop()
         return broken(it)
 
 
-def test_a_zombie_breaks_nothing(tmp_path: Path, server: Postgres) -> None:
+def keeps_what_came_late(it: Scene, other: Installation) -> None:
+    """In the audit log and in `runs show`, and that it is all it did."""
+
+    def told() -> set[str]:  # the first if it came back before its time was up
+        return {"it was applied", "it went through"} & {e["observed"] for e in it.said(other, "action.late")}
+
+    other.until(lambda: bool(told()), "what came late is kept")
+    run = it.run(other)
+    assert run["outcome"] == "reverted"
+    shown = Program(other.home, {})("runs", "show", str(run["id"]), "--config", str(other.config))
+    assert f"action.late: {told().pop()}" in shown.out
+    assert [intent["outcome"] for intent in run["intents"]] == ["applied", "applied"]
+
+
+def test_a_zombies_late_outcome_is_evidence_and_changes_nothing(tmp_path: Path, server: Postgres) -> None:
     assert zombie(tmp_path, database(server, "whole")) == []
 
 
-def test_without_the_epoch_a_zombie_writes_an_outcome_twice(tmp_path: Path, server: Postgres) -> None:
+def test_without_the_epoch_a_zombie_writes_over_an_outcome(tmp_path: Path, server: Postgres) -> None:
     found = zombie(tmp_path, database(server, "no_epoch"), "--without", "epoch")
     assert "outcomes written twice" in found

@@ -13,6 +13,7 @@ import pytest
 
 from tests.crash.installation import Installation, firing
 from tests.crash.provider import Provider
+from tests.crash.scene import LEASE, scene
 from tests.crash.test_kill import ESCALATION, POLICY
 from tests.servers.postgres import Postgres
 
@@ -115,3 +116,30 @@ def test_work_and_policies_are_shared_at_once(tmp_path: Path, server: Postgres) 
         assert time.monotonic() - changed < 1
         two.until(lambda: all(run["outcome"] for run in two.runs()), "all end", seconds=30)
         assert [run["outcome"] for run in two.runs()] == ["succeeded", "succeeded"]
+
+
+@pytest.mark.slow
+def test_an_outcome_is_kept_while_the_store_is_away_for_longer_than_a_lease(tmp_path: Path) -> None:
+    """Two replicas lose the server while one of them calls; when it is back the outcome is written before
+    anyone looks at the run."""
+    with Postgres() as server:
+        with scene(tmp_path, server.dsn(), 2) as it:
+            it.fleet.start()
+            one, other = it.fleet.replicas
+            it.post(one, "kick", "t1")
+            one.until(lambda: bool(it.witness.in_flight), "one of them calls")
+            server.stop()
+            it.witness.gate.set()
+            logs = [replica.home / "daemon.log" for replica in it.fleet.replicas]
+            one.until(lambda: any("outcome.kept" in log.read_text() for log in logs), "the outcome is kept")
+            assert one.post(firing(queue="later")) == 503
+            away = time.monotonic()
+            one.until(lambda: time.monotonic() - away > LEASE + 1, "the lease is over")
+            server.start()
+            one.until(
+                lambda: one._ready() and [run["outcome"] for run in one.runs()] == ["succeeded"], "it ends"
+            )
+            run = it.run(other)
+            assert [intent["outcome"] for intent in run["intents"]] == ["applied"]
+            assert "action.unknown" not in [event["kind"] for event in run["events"]]
+            assert len(it.witness.arrivals) == 1

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 LANDING = 1.5
 """Seconds after which no call takes effect any more. The actions declare a little more."""
-HANGS = 6.0
+HANGS = 5.0
 """Seconds until a hanging call is answered: longer than the daemon of the campaign waits."""
 TOKEN_VALID = 600.0
 """Seconds for which a token is remembered."""
@@ -47,12 +47,20 @@ class Witness:
         record: the file of what happened.
         seed: decides the faults.
         faults: name → weight; `{"plain": 1}` behaves.
+        script: target → the faults of its calls, in order, before luck has a say.
     """
 
-    def __init__(self, record: Path, seed: int = 0, faults: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        record: Path,
+        seed: int = 0,
+        faults: dict[str, int] | None = None,
+        script: dict[str, list[str]] | None = None,
+    ) -> None:
         self.record = record
         self.seed = seed
         self.faults = FAULTS if faults is None else faults
+        self.script = script or {}
         self.things: dict[str, Thing] = {}
         self.tokens: dict[str, float] = {}
         self.arrivals: dict[str, int] = {}
@@ -87,6 +95,8 @@ class Witness:
             arrival = self.arrivals[token] = self.arrivals.get(token, 0) + 1
             luck = random.Random(f"{self.seed}:{name}:{call['by']}:{arrival}:{token}")
             fault = luck.choices(list(self.faults), list(self.faults.values()))[0]
+            if self.script.get(name):
+                fault = self.script[name].pop(0)
             known = kind == "token" and time.time() - self.tokens.get(token, 0.0) < TOKEN_VALID
             if fault not in ("busy", "lost") and not known:
                 self.tokens[token] = time.time()

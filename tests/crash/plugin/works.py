@@ -122,6 +122,15 @@ class Push(Grow):
     kind = "token"
 
 
+class PushBriefly(Push):
+    """The provider promises to remember tokens for a second only."""
+
+    name = "works.push_briefly"
+    summary = "Grow a thing of the witness, deduplicated for a second"
+    idempotency = Idempotency("token", valid=Millis(1_000))
+    example = {"action": "works.push_briefly", "with": {"name": "a", "url": _URL}}
+
+
 class Put(Grow):
     """The call names the version that it was planned on, and fails on any other."""
 

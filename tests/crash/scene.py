@@ -1,4 +1,4 @@
-"""The scene of a zombie: a daemon is stopped inside a call for longer than its lease, another takes over."""
+"""A few daemons, a witness that waits at a gate, and what may be done to them on purpose."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.crash.campaign import PRODUCTION_LEASE
 from tests.crash.fleet import Fleet
 from tests.crash.installation import Installation
 from tests.crash.load import Problem
 from tests.crash.witness import Witness
 
 LEASE = 2.0
-"""Seconds, in these scenes."""
+"""Seconds, where several daemons share a store: none has to wait 30 for another's to end."""
 
 
 @dataclass
@@ -57,12 +58,23 @@ class Scene:
 
 @contextmanager
 def scene(
-    home: Path, store: str | None, replicas: int, options: Sequence[str] = (), fault: str = "gated"
+    home: Path,
+    store: str | None,
+    replicas: int,
+    options: Sequence[str] = (),
+    fault: str = "gated",
+    script: dict[str, list[str]] | None = None,
 ) -> Iterator[Scene]:
-    """Args: options: of `tests.crash.daemon`, for its lease is short. fault: of every call."""
-    with Witness(home / "witness.jsonl", faults={fault: 1}) as witness:
+    """A scene, ended on the way out.
+
+    Args:
+        options: of `tests.crash.daemon`.
+        fault: of every call that `script` (target → faults, in order) says nothing about.
+    """
+    with Witness(home / "witness.jsonl", faults={fault: 1}, script=script) as witness:
         witness.gate.clear()
-        program = ("tests.crash.daemon", "--lease", str(LEASE), *options)
+        lease = LEASE if replicas > 1 else PRODUCTION_LEASE
+        program = ("tests.crash.daemon", "--lease", str(lease), *options)
         fleet = Fleet(home, replicas, store, witness.url, program)
         try:
             yield Scene(fleet, witness, store or f"sqlite:///{fleet.replicas[0].database}")
