@@ -17,11 +17,13 @@ from pydantic import BaseModel, ConfigDict
 from remediator.model import (
     Alert,
     AlertId,
+    Approval,
     AuditEvent,
     AuditRecord,
     Budget,
     Control,
     ControlKind,
+    Decision,
     Effect,
     Episode,
     Instant,
@@ -409,6 +411,8 @@ class Move(Struct, frozen=True, kw_only=True):
     effect_done: tuple[tuple[int, str], ...] = ()
     effect_extend: tuple[int, Instant] | None = None
     controls: tuple[Control, ...] = ()
+    ask: Approval | None = None
+    """A question to people, under a number of `Store.approval_number`; the run waits for its answer."""
 
 
 class Limit(Struct, frozen=True, kw_only=True):
@@ -461,6 +465,8 @@ class Admission(Struct, frozen=True, kw_only=True):
     slot: Slot = ALWAYS
     mode: Mode = Mode.ENFORCE
     begun: bool = False
+    approval: int | None = None
+    """The approval that this action rests on. A run in mode approve is not admitted without one."""
 
 
 class Held(Struct, frozen=True, kw_only=True):
@@ -635,6 +641,28 @@ class Store(Protocol):
 
     async def wake_held(self, reasons: Sequence[Reason]) -> None:
         """Make every open run due now that waits for one of these reasons."""
+
+    # -- approvals
+    async def approval_number(self) -> int:
+        """A number for a question that is about to be asked: its link is made before it is stored."""
+
+    async def approval(self, id: int) -> Approval: ...
+
+    async def approvals(
+        self, *, run: RunId | None = None, open: bool | None = None, limit: int = 100
+    ) -> Sequence[Approval]:
+        """Newest first."""
+
+    async def decide(self, id: int, decision: Decision, event: AuditEvent) -> Approval:
+        """Approve or reject, once, for good; the run is due at once and taken from whoever looks at it.
+
+        Args:
+            event: whose actor decides; its `observed` is the comment. The store fills in the rest.
+
+        Raises:
+            NotFound: there is no such approval.
+            Conflict: it is decided, has expired by the store's clock, or its run does not wait for it.
+        """
 
     # -- policies
     async def propose(self, revision: Revision, events: Sequence[AuditEvent]) -> None:

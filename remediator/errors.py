@@ -9,6 +9,7 @@
     │   ├── NotFound            there is no such row
     │   └── Conflict            the row is not in a state that allows the change
     ├── AuthenticationError     the caller is not who it claims to be
+    ├── NotAllowed              the caller is known, and may not do this (answered 403)
     ├── PayloadError            a webhook body that cannot be read
     ├── NotificationError       a notifier did not take a message: it is tried again, nothing waits for it
     └── ActionError             what an action or a check may raise; `engine.execute` alone interprets it
@@ -82,6 +83,10 @@ class Conflict(StoreError):
 
 class AuthenticationError(RemediatorError):
     """Missing or wrong credentials. The message never repeats them."""
+
+
+class NotAllowed(RemediatorError):
+    """The caller is who it claims to be and may not do this. Names who, what, and what it would take."""
 
 
 class PayloadError(RemediatorError):

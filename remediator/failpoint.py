@@ -17,6 +17,8 @@ NAMES = frozenset(
         "move.after_commit",
         "admit.before_commit",
         "admit.after_commit",
+        "decide.before_commit",
+        "decide.after_commit",
         "apply.before",
         "apply.after",
         "outbox.after_send",

@@ -92,7 +92,7 @@ BUILD_INFO = Gauge(
     "remediator_build_info", "Always 1; the version is a label", ["version"], registry=REGISTRY
 )
 
-STORE = {name: STORE_SECONDS.labels(name) for name in ("accept", "admit", "move", "write", "read")}
+STORE = {name: STORE_SECONDS.labels(name) for name in ("accept", "admit", "move", "decide", "write", "read")}
 """The series of each operation: `accept` takes a delivery, `write` is any change without its own name."""
 
 BUILD_INFO.labels(__version__).set(1)

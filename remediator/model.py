@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NewType
 
@@ -24,6 +25,7 @@ SECOND = Millis(1_000)
 MINUTE = Millis(60_000)
 HOUR = Millis(3_600_000)
 DAY = Millis(86_400_000)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True):
@@ -421,6 +423,54 @@ class Effect(Struct, frozen=True, kw_only=True):
     recalled_by: str = ""
 
 
+class Decision(StrEnum):
+    """What became of a question to people. Expired and withdrawn are the daemon's own."""
+
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+
+
+class Approval(Struct, frozen=True, kw_only=True):
+    """One plan that a run may carry out only if a person says so: asked once, decided once.
+
+    plan: the whole action, from its first step to its last, with the blast radius of all together.
+    role: the lowest that may decide. rung, step: the remedy it is about; it stands for no other.
+    steps: calls that the action takes, as far as could be foreseen.
+    used_by: until when the first call must have been admitted; None until it is approved.
+    started_by: who started the run by hand, "" where an alert did.
+    data: what people are shown besides: evidence, why, worst case, the alert, the level of authority.
+    """
+
+    id: int
+    run: RunId
+    plan: Plan
+    role: str
+    asked_at: Instant
+    expires_at: Instant
+    rung: int = 0
+    step: int = 0
+    steps: int = 1
+    started_by: str = ""
+    decision: Decision | None = None
+    actor: str = ""
+    comment: str = ""
+    decided_at: Instant | None = None
+    data: dict[str, Any] = {}
+
+    @property
+    def open(self) -> bool:
+        return self.decision is None
+
+    @property
+    def used_by(self) -> Instant | None:
+        """A decision does not keep: it has to be used within the time that there was to take it."""
+        if self.decision is not Decision.APPROVED or self.decided_at is None:
+            return None
+        return Instant(self.decided_at + (self.expires_at - self.asked_at))
+
+
 class Budget(Struct, frozen=True, kw_only=True):
     """At most `count` within any `window` milliseconds (a sliding window)."""
 
@@ -444,6 +494,12 @@ class Reading(Struct, frozen=True, kw_only=True):
     samples: tuple[Sample, ...]
     unit: str = ""
     note: str = ""
+
+
+def moment(at: Instant) -> str:
+    """2026-01-15T10:11:12.345Z"""
+    found = _EPOCH + timedelta(milliseconds=at)
+    return found.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def span(millis: int) -> str:

@@ -14,9 +14,10 @@ from remediator.catalogue import PACKAGES, scan
 from remediator.clients.connections import CallContext, Connections
 from remediator.clock import SteadyClock, SystemClock
 from remediator.contracts import Catalogue, Clock, Context, Notifier, Receiver, Store
-from remediator.engine.case import Tools
+from remediator.engine.case import Rules, Tools
 from remediator.engine.daemon import MANUAL, Daemon, Manual
 from remediator.engine.execute import Execute
+from remediator.engine.link import Links
 from remediator.engine.policies import Compile, Policies
 from remediator.engine.threads import Threads
 from remediator.engine.upkeep import JUMP
@@ -111,6 +112,12 @@ def recipients(policies: Policies) -> Callable[[str], Sequence[str]]:
     return told
 
 
+def links(settings: Settings) -> Links:
+    """What makes the links to approvals."""
+    keys = [key.get_secret_value().encode() for key in settings.approvals.link_key]
+    return Links(keys, settings.server.public_url)
+
+
 def build(
     settings: Settings,
     clock: Clock | None = None,
@@ -145,7 +152,8 @@ def build(
         apply_timeout=settings.engine.action_timeout / 1000,
     )
     worker_name = f"{socket.gethostname()}:{os.getpid()}"
-    worker = Worker(worker_name, Tools(durable, known, execute), policies, most=settings.engine.workers)
+    tools = Tools(durable, known, execute, Rules(settings.approvals, links(settings)))
+    worker = Worker(worker_name, tools, policies, most=settings.engine.workers)
     drain = Drain(durable, notifiers(settings), recipients(policies))
 
     def reach(name: str) -> str:

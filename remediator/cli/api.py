@@ -105,6 +105,12 @@ class Api:
     async def cancel(self, run: int, reason: str) -> Json:
         return await self._ask("POST", f"runs/{run}/cancel", body={"reason": reason})
 
+    async def approve(self, run: int, comment: str, approval: int | None) -> Json:
+        return await self._ask("POST", f"runs/{run}/approve", body={"comment": comment, "approval": approval})
+
+    async def reject(self, run: int, comment: str, approval: int | None) -> Json:
+        return await self._ask("POST", f"runs/{run}/reject", body={"comment": comment, "approval": approval})
+
     async def pause(self, scope: str, reason: str, expires: str) -> Json:
         return await self._ask(
             "POST", "control/pause", body={"scope": scope, "reason": reason, "expires": expires}

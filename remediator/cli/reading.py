@@ -106,6 +106,7 @@ class _Local:
                 **shapes.run(run),
                 "alerts": [shapes.alert(one) for one in await self._store.episodes(run.id)],
                 "intents": [shapes.intent(one) for one in await self._store.intents(run.id)],
+                "approvals": [shapes.approval(one) for one in await self._store.approvals(run=run.id)],
                 "events": [
                     shapes.event(one)
                     for one in await self._store.audit(run=run.id, limit=1000, oldest_first=True)

@@ -1,4 +1,4 @@
-"""`runs list`, `show`, `start` and `cancel`."""
+"""`runs list`, `show`, `start`, `approve`, `reject` and `cancel`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ _EVERY = 0.5
 
 Id = Annotated[int, typer.Argument(help="As in `runs list`.", min=1, max=values.MOST_ID, show_default=False)]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stays in the audit log.")]
+
+CommentOption = Annotated[str, typer.Option("--comment", help="Why; it stays in the audit log.")]
+ApprovalOption = Annotated[
+    int | None,
+    typer.Option(
+        "--approval", min=1, max=values.MOST_ID, help="The one that was read; without it, whichever is asked."
+    ),
+]
 
 
 @verb(app, "list")
@@ -93,6 +101,29 @@ async def cancel(call: Invocation, id: Id, reason: ReasonOption) -> None:
     call.print(run, f"run {run['id']} is {run['outcome'] or run['state']}")
 
 
+@verb(app, "approve")
+async def approve(call: Invocation, id: Id, comment: CommentOption, approval: ApprovalOption = None) -> None:
+    """Let a run in mode approve carry out its plan: 0 it is approved, 1 it cannot be any more."""
+    async with call.api() as api:
+        decided = await api.approve(id, comment, approval)
+    call.print(decided, f"{_decided(decided)}; follow it: remediator runs show {id} -w")
+
+
+@verb(app, "reject")
+async def reject(call: Invocation, id: Id, comment: CommentOption, approval: ApprovalOption = None) -> None:
+    """Refuse the plan of a run in mode approve: 0 it is rejected, 1 it cannot be any more."""
+    async with call.api() as api:
+        decided = await api.reject(id, comment, approval)
+    call.print(decided, _decided(decided))
+
+
+def _decided(one: dict[str, Any]) -> str:
+    plan = one["plan"]
+    change = f"{terminal.cell(plan['before'])} → {terminal.cell(plan['after'])}"
+    what = f"{plan['action']} on {terminal.cell(plan['target'])}: {change}"
+    return f"run {one['run']} is {one['decision']} by {terminal.safe(one['actor'])}: {what}"
+
+
 async def _follow(call: Invocation, reader: Any, run: dict[str, Any], within: float) -> int:
     seen: set[str] = set()
     try:
@@ -136,8 +167,20 @@ def shown(run: dict[str, Any]) -> str:
         for one in run["alerts"]
     ]
     rows += [(str(one["kind"]), terminal.intent(one)) for one in run["intents"]]
+    rows += [("approval", _asked(one)) for one in reversed(run["approvals"])]
     lines = [event_line(event) for event in run["events"]]
     return terminal.pairs(rows) + ("\n\n" + "\n".join(lines) if lines else "")
+
+
+def _asked(one: dict[str, Any]) -> str:
+    """A question and its answer: `5: valve.open on valve:main: turns=0 → turns=2, approved by alice: fine`"""
+    plan = one["plan"]
+    change = f"{terminal.cell(plan['before'])} → {terminal.cell(plan['after'])}"
+    what = f"{one['id']}: {plan['action']} on {terminal.cell(plan['target'])}: {change}"
+    if one["decision"] is None:
+        return f"{what}, waits for the role {one['role']} until {one['expires_at']}; {one['worst_case']}"
+    said = f": {one['comment']}" if one["comment"] else ""
+    return f"{what}, {one['decision']} by {one['actor']}{said}"
 
 
 def event_line(event: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
+from typing import Any
 
 import structlog
 
@@ -73,6 +74,7 @@ def admission(
     """What ADMIT must hold true. A revert or a return obeys pause and quarantine only."""
     going_back = step.kind is not IntentKind.APPLY
     plan = step.plan
+    resting: dict[str, Any] = {} if step.approval is None else {"approval": step.approval}
     event = case.event(
         "run.admitted",
         observed=f"{plan.action} on {plan.target.name}: {flat(plan.before)} → {flat(plan.after)}",
@@ -81,6 +83,7 @@ def admission(
         number=wanted.number,
         blast={"amount": plan.blast.amount, "whole": plan.blast.whole, "unit": plan.blast.unit},
         note=plan.note,
+        **resting,
     )
     return Admission(
         intent=wanted,
@@ -103,6 +106,7 @@ def admission(
         slot=ALWAYS if going_back else slot(case, (plan.target.name, *step.names)),
         mode=step.mode,
         begun=case.admitted,
+        approval=step.approval,
     )
 
 

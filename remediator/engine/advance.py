@@ -14,6 +14,7 @@ from remediator import metrics
 from remediator.contracts import Held, IntentUpdate, Move
 from remediator.engine.acting import act, left_acting
 from remediator.engine.admit import LEASE, admit, held
+from remediator.engine.approval import approval
 from remediator.engine.case import Case
 from remediator.engine.guard import guard
 from remediator.engine.hold import hold
@@ -41,14 +42,10 @@ log = structlog.get_logger()
 Handler = Callable[[Case], Awaitable[Step]]
 
 
-async def _approval(case: Case) -> Step:
-    return Go(State.GUARD, case.progress)
-
-
 HANDLERS: dict[State, Handler] = {
     State.HOLD: hold,
     State.GUARD: guard,
-    State.APPROVAL: _approval,
+    State.APPROVAL: approval,
     State.ACTING: left_acting,
     State.SETTLING: settling,
     State.UNKNOWN: unknown,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from remediator.contracts import Action, Catalogue, Store
 from remediator.engine.execute import Execute
+from remediator.engine.link import Links
 from remediator.errors import Refused
 from remediator.model import (
     AuditEvent,
@@ -25,6 +26,15 @@ from remediator.model import (
 )
 from remediator.policy.schema import ActionUse, Policy, Remedy
 from remediator.policy.set import PolicySet
+from remediator.settings import Approvals
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How people are asked: who may say yes, and the link they are sent."""
+
+    rules: Approvals = field(default_factory=Approvals)
+    links: Links = field(default_factory=Links)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,7 @@ class Tools:
     store: Store
     catalogue: Catalogue
     execute: Execute
+    approvals: Rules = field(default_factory=Rules)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,18 +14,21 @@ from remediator import metrics
 from remediator.clock import SteadyClock
 from remediator.contracts import Catalogue, Delivery, Hint, Parsed, Receiver, Store
 from remediator.engine import lease
+from remediator.engine.authority import refuse
 from remediator.engine.explain import Explanation, explain
 from remediator.engine.openings import opening
 from remediator.engine.policies import Policies
 from remediator.engine.upkeep import ClockWatch, Gauges, Probe, Reloading, Retention, Sealer, every
 from remediator.engine.worker import Worker
-from remediator.errors import NotFound, StoreError
+from remediator.errors import Conflict, NotFound, StoreError
 from remediator.model import (
     Alert,
     AlertId,
+    Approval,
     AuditEvent,
     Control,
     ControlKind,
+    Decision,
     Effect,
     Instant,
     Millis,
@@ -36,7 +39,7 @@ from remediator.model import (
     RunId,
     Status,
 )
-from remediator.settings import Settings
+from remediator.settings import Role, Settings
 
 log = structlog.get_logger()
 
@@ -212,6 +215,55 @@ class Daemon:
         run = await self.store.cancel(id, event)
         metrics.ended(run.policy, Outcome.CANCELLED, run.reason)
         return run
+
+    async def decide(
+        self,
+        run: RunId,
+        decision: Decision,
+        comment: str,
+        actor: str,
+        role: Role,
+        approval: int | None = None,
+    ) -> Approval:
+        """Approve or reject what a run asks.
+
+        Args:
+            actor, role: who decides.
+            approval: the question that was read; None: whichever is open.
+
+        Raises:
+            NotAllowed: the role does not suffice, or four eyes are wanted.
+            NotFound: no such run, or it has never asked.
+            Conflict: another was asked meanwhile, or it is decided, expired or withdrawn.
+        """
+        found = await self.store.approvals(run=run, limit=1)
+        if not found:
+            known = await self.store.run(run)
+            raise NotFound(
+                f"run {known.id} asks nobody: it is {known.outcome or known.state}, in mode {known.mode}"
+            )
+        asked = found[0]
+        if approval is not None and approval != asked.id:
+            asked = await self._asked(run, approval, asked)
+        refuse(self.settings.approvals, asked, actor, role)
+        event = AuditEvent(
+            kind=f"approval.{decision}", actor=actor, observed=comment, data={"role": role.value}
+        )
+        decided = await self.store.decide(asked.id, decision, event)
+        self.wake()
+        return decided
+
+    async def _asked(self, run: RunId, approval: int, latest: Approval) -> Approval:
+        """The question that was read, if it is this run's; a newer one was not read."""
+        asked = await self.store.approval(approval)
+        if asked.run != run:
+            raise NotFound(f"approval {approval} is not one of run {run}, but of run {asked.run}")
+        if latest.open:
+            raise Conflict(
+                f"approval {approval} of run {run} was {asked.decision or 'replaced'}; "
+                f"since then approval {latest.id} is asked, look at that one"
+            )
+        return asked
 
     async def pause(self, scope: str, reason: str, actor: str, until: Instant | None) -> Control:
         """Stop new actions: of the daemon (""), `policy:NAME` or `target:NAME`."""

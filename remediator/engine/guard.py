@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from remediator.contracts import Action, Nothing, Observed, Params
+from remediator.engine.asking import approved
 from remediator.engine.case import Case
 from remediator.engine.execute import pure
 from remediator.engine.ladder import action_finished, nothing_here
 from remediator.engine.look import evidence
 from remediator.engine.mode import demotion, effective_mode
 from remediator.engine.pipeline import stopped
-from remediator.engine.step import Admit, End, Step, Wait
+from remediator.engine.step import Admit, End, Later, Step, Wait
 from remediator.engine.windows import all_names, closed
 from remediator.errors import Permanent, Temporary
 from remediator.model import IntentKind, Mode, Outcome, Plan, Reason, flat
@@ -52,11 +54,13 @@ async def guard(case: Case) -> Step:
     looked_up = await evidence(case) if not case.admitted else {}
     if mode is Mode.OBSERVE:
         return await observed_only(case, plan, names, looked_up)
-    if mode is Mode.APPROVE:  # nobody can be asked yet: not acting is the answer that is safe
-        return Wait(
-            Reason.APPROVAL_PENDING, f"{plan.action} on {plan.target.name} is not approved", "approved"
-        )
     events = (case.event("evidence.gathered", **looked_up),) if looked_up else ()
+    approval: int | None = None
+    if mode is Mode.APPROVE:
+        answer = await approved(case, action, observed, params, plan, looked_up)
+        if isinstance(answer, Later):
+            return replace(answer, events=(*events, *answer.events))
+        approval = answer.id
     progress = msgspec.structs.replace(case.progress, number=case.progress.number + 1)
     return Admit(
         plan,
@@ -66,6 +70,7 @@ async def guard(case: Case) -> Step:
         events=events,
         names=names,
         mode=mode,
+        approval=approval,
     )
 
 

@@ -63,6 +63,9 @@ def following(run: Run, now: Instant, give_up: Millis | None) -> str:
     if run.reason is not None and since is not None:
         until = f", gives up at {time(Instant(since + give_up))}" if give_up is not None else ""
         return f"waits{because(run.reason, run.observed, run.allowed)}; tries again {again}{until}"
+    if run.state is State.APPROVAL:
+        by = f", until {time(run.next_at)} at most" if run.next_at is not None else ""
+        return f"waits for a person to approve it{because(None, run.observed, run.allowed)}{by}"
     if run.state is State.HOLD:
         return f"holds until the alert has fired long enough; asks the guards {again}"
     if run.state is State.SETTLING:

@@ -125,4 +125,6 @@ def written(move: Move, extra: Extra) -> Move:
         effect_done=extra.effect_done,
         effect_extend=extra.effect_extend,
         controls=extra.controls,
+        ask=extra.ask,
+        messages=move.messages + extra.messages,
     )

@@ -7,13 +7,13 @@ Times are RFC 3339 in UTC with milliseconds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 from typing_extensions import TypedDict
 
 from remediator.model import (
+    Approval,
     AuditRecord,
     Control,
     ControlKind,
@@ -24,9 +24,8 @@ from remediator.model import (
     Plan,
     Run,
     RunId,
+    moment,
 )
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RunShape(TypedDict):
@@ -113,6 +112,27 @@ class IntentShape(TypedDict):
     evidence: dict[str, Any]
 
 
+class ApprovalShape(TypedDict):
+    """One plan that a run may carry out only if a person says so, and what was said."""
+
+    id: int
+    run: int
+    plan: PlanShape
+    steps: int
+    role: str
+    level: int | None
+    asked_at: str
+    expires_at: str
+    decision: str | None
+    actor: str | None
+    comment: str | None
+    decided_at: str | None
+    started_by: str | None
+    worst_case: str
+    again: str
+    evidence: dict[str, Any]
+
+
 class EffectShape(TypedDict):
     """A lease: the prior value of one field of one target, and when it goes back."""
 
@@ -159,8 +179,7 @@ class TargetShape(TypedDict):
 
 def time(at: Instant) -> str:
     """2026-01-15T10:11:12.345Z"""
-    moment = _EPOCH + timedelta(milliseconds=at)
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    return moment(at)
 
 
 def _time(at: Instant | None) -> str | None:
@@ -253,6 +272,28 @@ def intent(intent: Intent) -> IntentShape:
         "created_at": time(intent.created_at),
         "outcome_at": _time(intent.outcome_at),
         "evidence": intent.evidence,
+    }
+
+
+def approval(asked: Approval) -> ApprovalShape:
+    data = asked.data
+    return {
+        "id": asked.id,
+        "run": asked.run,
+        "plan": plan(asked.plan),
+        "steps": asked.steps,
+        "role": asked.role,
+        "level": data.get("level"),
+        "asked_at": time(asked.asked_at),
+        "expires_at": time(asked.expires_at),
+        "decision": asked.decision.value if asked.decision else None,
+        "actor": asked.actor or None,
+        "comment": asked.comment or None,
+        "decided_at": _time(asked.decided_at),
+        "started_by": asked.started_by or None,
+        "worst_case": data.get("worst_case", ""),
+        "again": data.get("again", ""),
+        "evidence": data.get("evidence", {}),
     }
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from remediator.contracts import IntentUpdate, NewEffect
 from remediator.model import (
+    Approval,
     AuditEvent,
     Control,
     Instant,
     Intent,
     IntentKind,
+    Message,
     Mode,
     Outcome,
     Plan,
@@ -30,6 +32,8 @@ class Extra:
     effect_done: tuple[tuple[int, str], ...] = ()
     effect_extend: tuple[int, Instant] | None = None
     controls: tuple[Control, ...] = ()
+    ask: Approval | None = None
+    messages: tuple[Message, ...] = ()
 
     def __add__(self, other: Extra) -> Extra:
         return Extra(
@@ -38,6 +42,8 @@ class Extra:
             effect_done=self.effect_done + other.effect_done,
             effect_extend=other.effect_extend or self.effect_extend,
             controls=self.controls + other.controls,
+            ask=other.ask or self.ask,
+            messages=self.messages + other.messages,
         )
 
 
@@ -127,6 +133,8 @@ class Admit:
     """Every name by which the target is known."""
     mode: Mode = Mode.ENFORCE
     """The one under which the guards were asked."""
+    approval: int | None = None
+    """The approval that it rests on."""
 
 
 @dataclass(frozen=True, slots=True)

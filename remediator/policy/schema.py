@@ -28,6 +28,7 @@ from remediator.policy.fields import (
     Remembered,
 )
 from remediator.policy.template import With
+from remediator.settings import Role
 
 __all__ = [
     "ActionUse", "Approval", "BlastRadius", "CheckUse", "Comparison", "Limits", "Policy", "Remedy", "Verify",
@@ -146,7 +147,7 @@ class Verify(Frozen):
 class Approval(Frozen):
     """Who may approve, with mode approve."""
 
-    role: str = Field(description="The role that an approver must have.")
+    role: Role = Field(description="The lowest role that may approve; the action may need a higher one.")
     expires: Positive = Field(default=Millis(15 * MINUTE), description="After this it is refused.")
 
 

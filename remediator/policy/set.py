@@ -209,7 +209,6 @@ class _Compilation:
                         key=True,
                     )
                 )
-            faults.extend(source.refuse_until_enforced(policy))
             self._report(self._origin[name], faults)
 
     def _ever_open(self, windows: Mapping[str, Window], only_during: tuple[str, ...]) -> bool:

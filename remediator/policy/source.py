@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from remediator.errors import PolicyError
-from remediator.model import Mode
 from remediator.policy import document, matcher
 from remediator.policy.document import Path
 from remediator.policy.escalation import Escalation
@@ -61,14 +60,6 @@ def placed(file: str, text: str, faults: Iterable[Fault]) -> list[PolicyError]:
         PolicyError(printable(fault.message), file, *document.locate(found, fault.path, fault.key))
         for fault in faults
     ]
-
-
-def refuse_until_enforced(policy: Policy) -> list[Fault]:
-    """What is read and validated but not yet enforced must not be relied on. Goes when it is enforced."""
-    faults = []
-    if policy.mode is Mode.APPROVE:
-        faults.append(Fault(("mode",), "mode approve is not enforced yet; use observe or enforce"))
-    return faults
 
 
 def _validated(file: str, text: str, model: type[BaseModel]) -> Any:

@@ -5,6 +5,7 @@ package reads the environment. A value that cannot be used refuses to start. Bou
 may do are not settings: they are policies, which a reviewer sees.
 """
 
+from remediator.settings.approvals import Approvals
 from remediator.settings.connections import (
     AwsConnection,
     Basic,
@@ -16,6 +17,7 @@ from remediator.settings.connections import (
     PrometheusConnection,
 )
 from remediator.settings.load import load
+from remediator.settings.roles import Role
 from remediator.settings.root import Settings
 from remediator.settings.sections import (
     Access,
@@ -25,7 +27,6 @@ from remediator.settings.sections import (
     NotifierSettings,
     Policies,
     Retention,
-    Role,
     Server,
     StoreSettings,
     Token,
@@ -37,6 +38,7 @@ __all__ = [
     "SEVERITIES",
     "Access",
     "Address",
+    "Approvals",
     "Audit",
     "Auth",
     "AwsConnection",

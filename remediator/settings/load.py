@@ -24,7 +24,7 @@ PREFIX = "REMEDIATOR_"
 _PLAIN = {"failpoint", "secrets_dir"}
 _REFERENCE = re.compile(r"\$(\$?)\{([^}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_SECRET_KEYS = {"auth", "basic", "bearer", "password", "query_token", "token", "key"}
+_SECRET_KEYS = {"auth", "basic", "bearer", "password", "query_token", "token", "key", "link_key"}
 
 
 def load(config: Path | None = None) -> Settings:
@@ -218,7 +218,7 @@ def _fault(details: ErrorDetails, data: dict[str, Any], origins: Mapping[documen
     if isinstance(here, dict | list):
         return _message(path, what, origins)
     # What the file says is shown, never what a ${NAME} in it stands for.
-    secret = path[:1] == ("notifiers",) or path[-1] in _SECRET_KEYS if path else False
+    secret = path[:1] == ("notifiers",) or any(part in _SECRET_KEYS for part in path[-2:])
     seen = "***" if secret and "${" not in str(here) else Address(here).shown
     return _message(path, f"{seen}: {what[:1].lower()}{what[1:]}", origins)
 

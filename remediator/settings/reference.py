@@ -102,11 +102,17 @@ def _default(field: FieldInfo) -> str:
         return "see docs/senders.md"
     if value is None or value == "" or value == () or value == {} or isinstance(value, BaseModel | SecretStr):
         return ""
+    if isinstance(value, dict):
+        return "`{" + ", ".join(f"{_plain(key)}: {_plain(one)}" for key, one in value.items()) + "}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if _duration(field):
         return f"`{span(value)}`"
-    return f"`{value.value if isinstance(value, Enum) else value}`"
+    return f"`{_plain(value)}`"
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
 
 
 def _duration(field: FieldInfo) -> bool:

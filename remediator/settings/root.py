@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from remediator import failpoint
+from remediator.settings.approvals import Approvals
 from remediator.settings.connections import Connection
 from remediator.settings.sections import (
     Access,
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
     notifiers: dict[Name, NotifierSettings] = {}
     """What chains in escalation.yaml name in `notify:`."""
     access: Access = Access()
+    approvals: Approvals = Approvals()
     retention: Retention = Retention()
     engine: Engine = Engine()
     log: Log = Log()

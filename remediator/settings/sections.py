@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
 from remediator.model import DAY, SECOND, Millis
+from remediator.settings.roles import Role
 from remediator.settings.values import Address, Duration, Section, Size
 
 Secret = Annotated[SecretStr, Field(min_length=1)]
@@ -31,6 +31,9 @@ class Server(Section):
     """How long a webhook waits for its commit before it is answered 503."""
     shutdown_timeout: Positive = Millis(10 * SECOND)
     """How long open requests may take to end at shutdown."""
+    public_url: Annotated[Address, Field(pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$")] | None = None
+    """Where people reach the daemon, for links in messages: https://remediator.example.com. With https,
+    cookies are sent over https only."""
 
     @property
     def loopback(self) -> bool:
@@ -83,21 +86,6 @@ class NotifierSettings(Section):
 
     url: Secret
     """An Apprise URL; it holds credentials, so give it as ${NAME}."""
-
-
-class Role(StrEnum):
-    """What a caller of the API may do; each role includes those before it."""
-
-    VIEWER = "viewer"
-    AUDITOR = "auditor"
-    OPERATOR = "operator"
-    MANAGER = "manager"
-    LEAD = "lead"
-    ADMIN = "admin"
-
-    @property
-    def rank(self) -> int:
-        return list(Role).index(self)
 
 
 class Token(Section):

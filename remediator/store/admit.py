@@ -8,7 +8,7 @@ from __future__ import annotations
 from remediator.contracts import Admission, Held, Limit
 from remediator.errors import LeaseLost
 from remediator.model import Control, ControlKind, Instant, IntentKind, Mode, Reason, Run, span
-from remediator.store import brakes, effects, moves, policies
+from remediator.store import approvals, brakes, effects, moves, policies
 from remediator.store.rows import INTENT, encode
 from remediator.store.tx import BRAKES, Tx, insert
 
@@ -71,6 +71,7 @@ def admit(tx: Tx, run: Run, admission: Admission, lease: Instant) -> Run | Held:
     tx.lock(BRAKES)
     held = (
         _brakes(tx, run, admission)
+        or approvals.held(tx, run, admission)
         or _counters(tx, run, admission)
         or _lock(tx, run, admission)
         or _leases(tx, run, admission)

@@ -19,8 +19,9 @@ from remediator.model import (
     Reason,
     Run,
     RunId,
+    State,
 )
-from remediator.store import brakes, effects, outbox, rows, trail
+from remediator.store import approvals, brakes, effects, outbox, rows, trail
 from remediator.store.rows import RUN, encode
 from remediator.store.tx import Tx
 
@@ -89,6 +90,10 @@ def write(tx: Tx, run: Run, change: Move, lease_until: Instant | None, target_ke
     for brake in change.controls:
         brakes.put(tx, brake)
     trail.append(tx, change.events)
+    if change.ask is not None:
+        approvals.ask(tx, run, change.ask)
+    elif change.outcome is not None and run.state is State.APPROVAL:
+        approvals.close(tx, run)
     outbox.post(tx, change.messages)
     if change.outcome is not None and run.origin is Origin.LEASE:
         effects.left(tx, run.id)

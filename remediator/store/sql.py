@@ -9,10 +9,12 @@ from typing import TypeVar
 from remediator.contracts import Health, Move, Outgoing, Revision, SealReport
 from remediator.model import (
     AlertId,
+    Approval,
     AuditEvent,
     AuditRecord,
     Control,
     ControlKind,
+    Decision,
     Effect,
     Episode,
     Instant,
@@ -24,6 +26,7 @@ from remediator.model import (
     RunId,
 )
 from remediator.store import (
+    approvals,
     brakes,
     claims,
     effects,
@@ -140,6 +143,25 @@ class SqlStore(ABC):
                 claims.wake_held(tx, reason)
 
         await self._write(work)
+
+    # ------------------------------------------------------------ approvals
+
+    async def approval_number(self) -> int:
+        # Need not be synced: a number that a crash takes back was never told to anybody.
+        return await self._write(lambda tx: tx.id("approval"), sync=False)
+
+    async def approval(self, id: int) -> Approval:
+        return await self._look(lambda tx: approvals.one(tx, id))
+
+    async def approvals(
+        self, *, run: RunId | None = None, open: bool | None = None, limit: int = 100
+    ) -> Sequence[Approval]:
+        return await self._look(lambda tx: approvals.find(tx, run, open, limit))
+
+    async def decide(self, id: int, decision: Decision, event: AuditEvent) -> Approval:
+        return await self._write(
+            lambda tx: approvals.decide(tx, id, decision, event), point="decide", qualifier=decision.value
+        )
 
     # ------------------------------------------------------------ policies
 

@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from remediator import __version__
-from remediator.errors import ConfigurationError, Conflict, NotFound, StoreUnavailable
-from remediator.web import alerts, audit, controls, effects, openapi, operations, policies, runs
+from remediator.errors import ConfigurationError, Conflict, NotAllowed, NotFound, StoreUnavailable
+from remediator.web import alerts, approvals, audit, controls, effects, openapi, operations, policies, runs
 from remediator.web.body import Gone, TooLarge, content_length, read
 from remediator.web.credentials import CallerKeys
 from remediator.web.parameters import only_known
@@ -73,7 +73,7 @@ def create_app(daemon: Served) -> App:
     api.state.daemon = daemon
     api.state.keys = CallerKeys(daemon.settings.access.tokens)
     v1 = APIRouter(prefix="/api/v1", dependencies=[Depends(only_known)])
-    for module in (alerts, runs, audit, policies, controls, effects):
+    for module in (alerts, runs, approvals, audit, policies, controls, effects):
         v1.include_router(module.router)
     api.include_router(v1)
     api.include_router(operations.router)
@@ -110,6 +110,10 @@ def _handle_errors(api: FastAPI) -> None:
     @api.exception_handler(NotFound)
     async def not_found(_: Request, error: NotFound) -> Response:
         return Problem(404, str(error)).response()
+
+    @api.exception_handler(NotAllowed)
+    async def not_allowed(_: Request, error: NotAllowed) -> Response:
+        return Problem(403, str(error)).response()
 
     @api.exception_handler(Conflict)
     async def conflict(_: Request, error: Conflict) -> Response:

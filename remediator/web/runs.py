@@ -29,6 +29,7 @@ class RunDetail(shapes.RunShape):
 
     alerts: list[shapes.AlertShape]
     intents: list[shapes.IntentShape]
+    approvals: list[shapes.ApprovalShape]
     events: list[shapes.EventShape]
 
 
@@ -72,7 +73,7 @@ async def list_runs(
 
 @router.get("/{id}")
 async def get_run(daemon: Daemon, caller: Viewer, id: Id) -> RunDetail:
-    """One run with its alerts, its intents and its audit events, oldest first."""
+    """One run with its alerts, intents and audit events, oldest first, and its approvals, newest first."""
     store = daemon.store
     run = await store.run(RunId(id))
     episodes = await store.episodes(run.id)
@@ -82,6 +83,7 @@ async def get_run(daemon: Daemon, caller: Viewer, id: Id) -> RunDetail:
         **shapes.run(run),
         "alerts": [shapes.alert(episode) for episode in episodes],
         "intents": [shapes.intent(intent) for intent in intents],
+        "approvals": [shapes.approval(asked) for asked in await store.approvals(run=run.id)],
         "events": [shapes.event(record) for record in events],
     }
 

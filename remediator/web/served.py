@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from remediator.contracts import Opening, Receiver, Store
-from remediator.model import Alert, AlertId, Control, Effect, Instant, Millis, Run, RunId
-from remediator.settings import Settings
+from remediator.model import Alert, AlertId, Approval, Control, Decision, Effect, Instant, Millis, Run, RunId
+from remediator.settings import Role, Settings
 
 
 class ServedPolicies(Protocol):
@@ -47,6 +47,15 @@ class Served(Protocol):
 
     async def start_run(self, policy: str, labels: Mapping[str, str], reason: str, actor: str) -> Run: ...
     async def cancel_run(self, id: RunId, reason: str, actor: str) -> Run: ...
+    async def decide(
+        self,
+        run: RunId,
+        decision: Decision,
+        comment: str,
+        actor: str,
+        role: Role,
+        approval: int | None = None,
+    ) -> Approval: ...
     async def pause(self, scope: str, reason: str, actor: str, until: Instant | None) -> Control: ...
     async def resume(self, scope: str, reason: str, actor: str) -> bool: ...
     async def clear_target(self, target: str, reason: str, actor: str) -> bool: ...

@@ -83,4 +83,4 @@ def test_completion_offers_groups_and_verbs(program: Program) -> None:
     first = program(_REMEDIATOR_COMPLETE="complete_bash", COMP_WORDS="remediator ru", COMP_CWORD="1")
     assert first.out.split() == ["runs"]
     second = program(_REMEDIATOR_COMPLETE="complete_bash", COMP_WORDS="remediator runs ", COMP_CWORD="2")
-    assert set(second.out.split()) == {"list", "show", "start", "cancel"}
+    assert set(second.out.split()) == {"list", "show", "start", "approve", "reject", "cancel"}

@@ -34,7 +34,7 @@ from remediator.contracts import (
     Settled,
     Store,
 )
-from remediator.engine.case import Tools
+from remediator.engine.case import Rules, Tools
 from remediator.engine.execute import Execute
 from remediator.engine.policies import Policies
 from remediator.engine.threads import Threads
@@ -384,6 +384,8 @@ class Rig:
         url: str = "sqlite://",
         start: Instant = START,
         apply_timeout: float = 0.3,
+        approvals: Rules | None = None,
+        chains: bool = False,
     ) -> None:
         self.world = world or World()
         self.clock = DrivenClock(start)
@@ -391,11 +393,13 @@ class Rig:
         self.files = {f"{_name(text)}.yaml": text for text in (policies or (POLICY,))}
         if limits:
             self.files["limits.yaml"] = limits
+        if chains:
+            self.files["escalation.yaml"] = "chains: {on-call: [{after: 0m, notify: [primary]}]}\n"
         self.store: Store = open_store(url, self.clock, receivers={"told": Told()})
         self.policies = Policies(self.store, self.known, self.compile, None)
         execute = Execute(Given, Threads(), read_timeout=2.0, apply_timeout=apply_timeout)
         self.link = LosesAnswers(self.store)
-        tools = Tools(cast(Store, self.link), self.known, execute)
+        tools = Tools(cast(Store, self.link), self.known, execute, approvals or Rules())
         self.worker = Worker("rig", tools, self.policies)
 
     def compile(self, files: Any) -> PolicySet:

@@ -128,7 +128,7 @@ def test_blast_radius(radius: BlastRadius, amount: float, whole: float | None, a
         ("  within: 20m", "  within: 20m\n  stable_for: 30m", "`stable_for:` is longer than `within:`"),
         ("  within: 20m\n", "", "17:3: 'within' is missing"),
         ("pool.resize\n", "pool.resize\n    steps: [{action: pool.resize}]\n", "exactly one of them"),
-        ("mode: enforce", "mode: approve", "2:7: mode approve is not enforced yet"),
+        ("mode: enforce", "mode: approve\napproval: {role: manger}", "3:18: role is manger; allowed: viewer, auditor, operator, manager, lead or admin; did you mean 'manager'?"),
         ("mode: enforce", "mode: enforce\napproval: {role: manager}", "`approval:` has no meaning with mode enforce"),
     ],
 )  # fmt: skip

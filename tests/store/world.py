@@ -189,6 +189,7 @@ class World:
             policy_set=more.pop("policy_set", "set-1"),
             need_firing=more.pop("need_firing", False),
             leases=more.pop("leases", ()),
+            approval=more.pop("approval", None),
         )
 
     async def admit(self, run: Run, number: int = 1, *limits: Limit, **more: Any) -> Run | Held:

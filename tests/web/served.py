@@ -87,10 +87,16 @@ class Running:
 
 
 @contextmanager
-def serving(directory: Path, extra: str = "") -> Iterator[Running]:
-    """Start, yield, stop gracefully."""
+def serving(directory: Path, extra: str = "", **policies: str) -> Iterator[Running]:
+    """Start, yield, stop gracefully.
+
+    Args:
+        extra: more settings. policies: name → text, beside hold-still.
+    """
     (directory / "policies").mkdir()
     (directory / "policies" / "hold-still.yaml").write_text(POLICY)
+    for name, text in policies.items():
+        (directory / "policies" / f"{name}.yaml").write_text(text)
     settings = assemble(SETTINGS + extra, "remediator.yaml", {}, directory)
     started = threading.Event()
     found: dict[str, Any] = {}
