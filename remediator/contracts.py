@@ -389,6 +389,16 @@ class NewEffect(Struct, frozen=True, kw_only=True):
     expires_at: Instant
 
 
+class Breaker(Struct, frozen=True, kw_only=True):
+    """What opens if the last `ineffective` runs of the run's policy all ended without healing: the brake,
+    with its audit event and messages. Counted in the transaction that ends the run."""
+
+    ineffective: int
+    control: Control
+    event: AuditEvent
+    messages: tuple[Message, ...] = ()
+
+
 class Move(Struct, frozen=True, kw_only=True):
     """One transaction on a run: what changes, with its audit events and messages.
 
@@ -413,6 +423,7 @@ class Move(Struct, frozen=True, kw_only=True):
     controls: tuple[Control, ...] = ()
     ask: Approval | None = None
     """A question to people, under a number of `Store.approval_number`; the run waits for its answer."""
+    breaker: Breaker | None = None
 
 
 class Limit(Struct, frozen=True, kw_only=True):
@@ -440,6 +451,30 @@ class Slot(Struct, frozen=True, kw_only=True):
 ALWAYS = Slot()
 
 
+class Arrivals(Struct, frozen=True, kw_only=True):
+    """How many new episodes a sender brought in the second that began at `at`."""
+
+    sender: str
+    at: Instant
+    count: int
+
+
+class Surge(Struct, frozen=True, kw_only=True):
+    """The bound on new episodes of one sender: fewer than `new_alerts` within `within` milliseconds."""
+
+    sender: str
+    new_alerts: int
+    within: Millis
+
+
+class Flapping(Struct, frozen=True, kw_only=True):
+    """The bound on how often a policy may heal one target, or one alert."""
+
+    budget: Budget
+    sender: str
+    fingerprint: str
+
+
 class Admission(Struct, frozen=True, kw_only=True):
     """Everything ADMIT must re-check and write in its one transaction.
 
@@ -451,6 +486,7 @@ class Admission(Struct, frozen=True, kw_only=True):
     answer is Held(LEASE_CLOSED).
     slot: when windows let it start. mode: the one under which the guards were asked; a breaker that
     demotes to less holds, unless the run has acted (`begun`).
+    storm, flapping: further bounds of what starts; None where there is none.
     """
 
     intent: Intent
@@ -467,6 +503,8 @@ class Admission(Struct, frozen=True, kw_only=True):
     begun: bool = False
     approval: int | None = None
     """The approval that this action rests on. A run in mode approve is not admitted without one."""
+    storm: Surge | None = None
+    flapping: Flapping | None = None
 
 
 class Held(Struct, frozen=True, kw_only=True):
@@ -678,7 +716,20 @@ class Store(Protocol):
 
     async def set_control(
         self, control: Control, event: AuditEvent, messages: Sequence[Message] = ()
-    ) -> None: ...
+    ) -> Control:
+        """Set a brake; returns the one that stands. A pause takes nothing from one of the same scope that
+        lasts longer: that stays, and the event says so (`stays`, else `replaced`)."""
+
+    async def trip(self, control: Control, event: AuditEvent, messages: Sequence[Message] = ()) -> bool:
+        """Set a brake that the daemon finds itself; returns whether that is news. If it is on already, it
+        only lasts longer: nothing is recorded and nobody is told again."""
+
+    async def arrivals(self, after: Instant, sender: str | None = None) -> Sequence[Arrivals]:
+        """New episodes since then, by sender and second; of one sender or of all."""
+
+    async def healed(self, run: Run, flapping: Flapping) -> int:
+        """How many runs of this run's policy ended well within the budget's window on this run's target,
+        or about this very alert."""
 
     async def jumped(
         self, by: Millis, control: Control, event: AuditEvent, messages: Sequence[Message] = ()

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import generate_latest
 
 from remediator import __version__
-from remediator.model import Outcome, Reason
+from remediator.model import ControlKind, Outcome, Reason
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -88,6 +88,18 @@ POLICIES_LOADED_TIMESTAMP_SECONDS = Gauge(
 POLICIES_REJECTED = Gauge(
     "remediator_policies_rejected", "1 while the policy directory cannot be loaded", registry=REGISTRY
 )
+BREAKER_OPEN = Gauge(
+    "remediator_breaker_open",
+    "1 while a policy is demoted because its runs did not heal",
+    ["policy"],
+    registry=REGISTRY,
+)
+BRAKES = Gauge(
+    "remediator_brakes",
+    "Brakes that are on, by kind: pause, quarantine, breaker, storm",
+    ["kind"],
+    registry=REGISTRY,
+)
 BUILD_INFO = Gauge(
     "remediator_build_info", "Always 1; the version is a label", ["version"], registry=REGISTRY
 )
@@ -96,6 +108,8 @@ STORE = {name: STORE_SECONDS.labels(name) for name in ("accept", "admit", "move"
 """The series of each operation: `accept` takes a delivery, `write` is any change without its own name."""
 
 BUILD_INFO.labels(__version__).set(1)
+for _kind in ControlKind:
+    BRAKES.labels(_kind.value)
 for _reason in Reason:
     REFUSALS.labels(_reason.value)
     WAITS.labels(_reason.value)
@@ -108,6 +122,7 @@ def declare(senders: Iterable[str] = (), policies: Iterable[str] = (), notifiers
         for result in RESULTS:
             ALERTS.labels(sender, result)
     for policy in policies:
+        BREAKER_OPEN.labels(policy)
         for outcome in Outcome:
             RUNS.labels(policy, outcome.value)
     for notifier in notifiers:

@@ -113,6 +113,7 @@ class Reason(StrEnum):
     CHANGED_BY_PERSON = "changed_by_person"
     MANAGED_ELSEWHERE = "managed_elsewhere"
     IRREVERSIBLE = "irreversible"
+    FLAPPING = "flapping"
     APPROVAL_REJECTED = "approval_rejected"
     APPROVAL_EXPIRED = "approval_expired"
     # cancelling

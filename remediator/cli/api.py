@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx2
 
@@ -119,6 +120,9 @@ class Api:
     async def resume(self, scope: str, reason: str) -> bool:
         answer = await self._ask("POST", "control/resume", body={"scope": scope, "reason": reason})
         return bool(answer["resumed"])
+
+    async def restore(self, policy: str, reason: str) -> None:
+        await self._ask("POST", f"policies/{quote(policy, safe='')}/restore", body={"reason": reason})
 
     async def clear_target(self, target: str, reason: str) -> None:
         await self._ask("POST", "targets/clear", body={"target": target, "reason": reason})

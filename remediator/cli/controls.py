@@ -26,16 +26,25 @@ async def pause_(
     target: TargetOption = None,
     for_: Annotated[
         str, typer.Option("--for", help="It ends by itself after this: 30m, 4h; or never.")
-    ] = "1h",
+    ] = "4h",
 ) -> None:
-    """Stop new actions. What already acts is finished and verified."""
+    """Stop new actions. What already acts is finished and verified.
+
+    A pause that is on and lasts longer is not cut short: resume it first.
+    """
     scope = _scope(policy, target)
     if for_ != "never":
         values.seconds(for_, "--for")
     async with call.api() as api:
         control = await api.pause(scope, comment, for_)
     until = f"until {control['until']}" if control["until"] else "until someone resumes it"
-    call.print(control, f"{_named(scope)} is paused {until}; lift it: remediator resume {_again(scope)}")
+    said = f"{_named(scope)} is paused {until}; lift it: remediator resume {_again(scope)}"
+    before = control["data"].get("before")
+    if control["reason"] != comment:
+        said += f"\nIt was paused for longer already, by {control['actor']} ({control['reason']}); that stays"
+    elif before is not None:
+        said += f"\nThis replaces the pause by {before['actor']} ({before['reason']})"
+    call.print(control, said)
 
 
 @verb(resume)

@@ -1,4 +1,4 @@
-"""`policies check` and `policies schema`."""
+"""`policies check`, `policies schema` and `policies restore`."""
 
 from __future__ import annotations
 
@@ -61,6 +61,18 @@ def schema(call: Invocation) -> None:
     from remediator.policy.schema import json_schema
 
     typer.echo(json.dumps(json_schema(call.catalogue), indent=2, ensure_ascii=False))
+
+
+@verb(app, "restore")
+async def restore(
+    call: Invocation,
+    policy: Annotated[str, typer.Argument(help="A policy that its breaker has demoted.")],
+    comment: Annotated[str, typer.Option("--comment", help="Why; it stays in the audit log.")],
+) -> None:
+    """Give a policy its mode back after its breaker demoted it: 0 done, 1 it was not demoted."""
+    async with call.api() as api:
+        await api.restore(policy, comment)
+    call.print({"policy": policy, "restored": True}, f"policy {policy} has its own mode again")
 
 
 def _configured(call: Invocation, notes: list[str]) -> tuple[Path, Vocabulary | None]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import structlog
 
-from remediator.contracts import ALWAYS, Admission, Held, Limit, Move
+from remediator.contracts import ALWAYS, Admission, Held, Limit, Move, Surge
 from remediator.engine.case import Case
+from remediator.engine.guards import flapping
 from remediator.engine.step import Admit, End, Extra, Wait
 from remediator.engine.windows import slot
 from remediator.errors import LeaseLost, StoreUnavailable
@@ -31,7 +32,11 @@ from remediator.model import (
 log = structlog.get_logger()
 
 LEASE = Millis(30 * SECOND)
-_AT_ONCE = {Reason.QUARANTINED: Outcome.REFUSED, Reason.ALERT_RESOLVED: Outcome.CANCELLED}
+_AT_ONCE = {
+    Reason.QUARANTINED: Outcome.REFUSED,
+    Reason.FLAPPING: Outcome.REFUSED,
+    Reason.ALERT_RESOLVED: Outcome.CANCELLED,
+}
 
 
 def limits(case: Case, names: Collection[str]) -> tuple[Limit, ...]:
@@ -107,7 +112,14 @@ def admission(
         mode=step.mode,
         begun=case.admitted,
         approval=step.approval,
+        storm=None if going_back else _surge(case),
+        flapping=None if going_back else flapping(case),
     )
+
+
+def _surge(case: Case) -> Surge | None:
+    rule, sender = case.active.limits.storm, case.episode.alert.sender
+    return None if rule is None else Surge(sender=sender, new_alerts=rule.new_alerts, within=rule.within)
 
 
 def held(case: Case, answer: Held) -> Wait | End:

@@ -18,7 +18,16 @@ from remediator.engine.authority import refuse
 from remediator.engine.explain import Explanation, explain
 from remediator.engine.openings import opening
 from remediator.engine.policies import Policies
-from remediator.engine.upkeep import ClockWatch, Gauges, Probe, Reloading, Retention, Sealer, every
+from remediator.engine.upkeep import (
+    ClockWatch,
+    Gauges,
+    Probe,
+    Reloading,
+    Retention,
+    Sealer,
+    StormWatch,
+    every,
+)
 from remediator.engine.worker import Worker
 from remediator.errors import Conflict, NotFound, StoreError
 from remediator.model import (
@@ -94,6 +103,7 @@ class Daemon:
         turns: tuple[tuple[float, str, Callable[[], Awaitable[None]]], ...] = (
             (0.5, "seal", Sealer(self.store)),
             (1.0, "probe", Probe(self.store)),
+            (1.0, "storms", StormWatch(self.store, self.policies)),
             (2.0, "gauges", Gauges(self.store)),
             (3600.0, "retention", Retention(self.store, keep)),
             (1.0, "clock", ClockWatch(self.store, self.clock)),
@@ -266,14 +276,15 @@ class Daemon:
         return asked
 
     async def pause(self, scope: str, reason: str, actor: str, until: Instant | None) -> Control:
-        """Stop new actions: of the daemon (""), `policy:NAME` or `target:NAME`."""
+        """Stop new actions: of the daemon (""), `policy:NAME` or `target:NAME`; returns the pause that
+        stands: an earlier one that lasts longer is not cut short."""
         now = await self.store.now()
         control = Control(
             kind=ControlKind.PAUSE, scope=scope, reason=reason, actor=actor, since=now, until=until
         )
         data = {"scope": scope, "reason": reason, "until": until}
-        await self.store.set_control(control, AuditEvent(kind="control.paused", actor=actor, data=data))
-        return control
+        event = AuditEvent(kind="control.paused", actor=actor, data=data)
+        return await self.store.set_control(control, event)
 
     async def resume(self, scope: str, reason: str, actor: str) -> bool:
         """Lift a pause; False if there was none."""
@@ -282,6 +293,16 @@ class Daemon:
         lifted = await self.store.clear_control(ControlKind.PAUSE, scope, event)
         self.wake()
         return lifted
+
+    async def restore(self, policy: str, reason: str, actor: str) -> bool:
+        """Close a policy's breaker: it has its own mode again, and what came before counts no more. False
+        if it was not open."""
+        scope = f"policy:{policy}"
+        data = {"scope": scope, "reason": reason}
+        event = AuditEvent(kind="policy.restored", actor=actor, policy=policy, data=data)
+        restored = await self.store.clear_control(ControlKind.BREAKER, scope, event)
+        self.wake()
+        return restored
 
     async def clear_target(self, target: str, reason: str, actor: str) -> bool:
         """Lift the quarantine of a target, by its key or by its name, and free its lock: a person has

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from remediator.contracts import Flapping
+from remediator.engine import storm
 from remediator.engine.case import Case
 from remediator.engine.judge import Judgement, together
 from remediator.engine.ladder import next_remedy
@@ -9,7 +11,7 @@ from remediator.engine.look import look
 from remediator.engine.mode import LICENCE, effective_mode
 from remediator.engine.step import End, Step, Wait
 from remediator.engine.windows import closed, first_names
-from remediator.model import MINUTE, ControlKind, Millis, Mode, Outcome, Reason, span
+from remediator.model import MINUTE, Control, ControlKind, Millis, Mode, Outcome, Reason, span
 
 STALE_AFTER = Millis(15 * MINUTE)
 
@@ -90,6 +92,50 @@ async def windows_allow(case: Case) -> Step | None:
     if effective_mode(case, first_names(case)) is Mode.OBSERVE:
         return None
     return closed(case, first_names(case))
+
+
+async def no_storm(case: Case) -> Step | None:
+    """Not while the alert's sender sends more new alerts than one by one can be right for. An action that
+    has begun is finished."""
+    rule = case.active.limits.storm
+    if rule is None or case.done_here or effective_mode(case) is Mode.OBSERVE:
+        return None
+    sender = case.episode.alert.sender
+    scope = f"sender:{sender}"
+    control: Control | None = next(
+        (one for one in case.controls if one.kind is ControlKind.STORM and one.scope == scope), None
+    )
+    control = control or await storm.held(case.tools.store, rule, sender, case.now)
+    if control is None:
+        return None
+    return Wait(
+        Reason.STORM,
+        observed=control.reason,
+        allowed=f"fewer than {rule.new_alerts} within {span(rule.within)}, for {span(rule.hold)}",
+        until=control.until,
+    )
+
+
+async def not_flapping(case: Case) -> Step | None:
+    """What is healed again and again is not healed: a person is called instead."""
+    if case.admitted or effective_mode(case) is Mode.OBSERVE:
+        return None
+    bound = flapping(case)
+    count = await case.tools.store.healed(case.run, bound)
+    if count < bound.budget.count:
+        return None
+    return End(
+        Outcome.REFUSED,
+        Reason.FLAPPING,
+        observed=f"healed {count} times within {span(bound.budget.window)}, and it is back",
+        allowed=f"limits.flapping {bound.budget}",
+    )
+
+
+def flapping(case: Case) -> Flapping:
+    """How often this run's policy may heal its target, or its alert."""
+    alert = case.episode.alert
+    return Flapping(budget=case.policy.limits.flapping, sender=alert.sender, fingerprint=alert.fingerprint)
 
 
 async def not_quarantined(case: Case) -> Step | None:

@@ -6,6 +6,7 @@ import msgspec
 
 from remediator import metrics
 from remediator.contracts import Move
+from remediator.engine.breaking import breaker
 from remediator.engine.case import Case
 from remediator.engine.escalation import messages
 from remediator.engine.ladder import failed
@@ -112,6 +113,7 @@ def ended(case: Case, step: End, events: tuple[AuditEvent, ...], extra: Extra) -
         allowed=step.allowed,
         events=(*events, *step.events, last),
         messages=messages(case, step),
+        breaker=breaker(case, step),
     )
     return written(move, extra)
 

@@ -14,6 +14,8 @@ from remediator.engine.guards import (
     alert_not_stale,
     alert_still_firing,
     conditions_hold,
+    no_storm,
+    not_flapping,
     not_paused,
     not_quarantined,
     policy_still_in_force,
@@ -30,7 +32,9 @@ GUARDS: tuple[Guard, ...] = (
     alert_not_stale,
     not_paused,
     windows_allow,
+    no_storm,
     not_quarantined,
+    not_flapping,
     conditions_hold,
     remedy_condition_holds,
 )

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
 from remediator import metrics
 from remediator.clock import SteadyClock, SystemClock
 from remediator.contracts import Store
+from remediator.engine import storm
 from remediator.engine.policies import Policies
 from remediator.errors import StoreError
 from remediator.model import (
@@ -113,6 +115,7 @@ class Gauges:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._clock = SystemClock()
+        self._broken: set[str] = set()
 
     async def __call__(self) -> None:
         try:
@@ -127,6 +130,38 @@ class Gauges:
         metrics.OLDEST_DUE_SECONDS.set(_age(now, health.oldest_due_at))
         metrics.OUTBOX_AGE_SECONDS.set(_age(now, health.outbox_oldest_at))
         metrics.SEAL_LAG_SECONDS.set(_age(now, health.unsealed_oldest_at))
+        self._brakes(await self._store.controls())
+
+    def _brakes(self, on: Sequence[Control]) -> None:
+        for kind in ControlKind:
+            metrics.BRAKES.labels(kind.value).set(sum(control.kind is kind for control in on))
+        broken = {one.scope.removeprefix("policy:") for one in on if one.kind is ControlKind.BREAKER}
+        for policy in self._broken - broken:
+            metrics.BREAKER_OPEN.labels(policy).set(0)
+        for policy in broken:
+            metrics.BREAKER_OPEN.labels(policy).set(1)
+        self._broken = broken
+
+
+class StormWatch:
+    """Notices a storm of alerts within a second or so, also where no policy matches any of them."""
+
+    def __init__(self, store: Store, policies: Policies) -> None:
+        self._store = store
+        self._policies = policies
+
+    async def __call__(self) -> None:
+        rule = self._policies.current.limits.storm if self._policies.current is not None else None
+        if rule is None:
+            return
+        now = await self._store.now()
+        counts = await self._store.arrivals(Instant(now - rule.within - 10 * SECOND))
+        for sender, own in itertools.groupby(counts, key=lambda one: one.sender):
+            found = storm.raging(own, rule, now)
+            if found is not None:
+                control, event, message = storm.told(rule, sender, *found, now)
+                if await self._store.trip(control, event, (message,)):
+                    log.warning("storm.tripped", sender=sender, observed=control.reason)
 
 
 class Retention:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal, Self
 
-from remediator.model import DAY, MINUTE, Budget, Millis
+from pydantic import Field, model_validator
+
+from remediator.model import DAY, HOUR, MINUTE, SECOND, Budget, Millis, span
 from remediator.policy import glob
 from remediator.policy.fields import BudgetField, Count, Frozen, Positive
 
@@ -25,16 +27,29 @@ class TargetLimit(Frozen):
 class Storm(Frozen):
     """Many new episodes at once is not the moment to act one by one."""
 
-    new_alerts: Count
-    within: Positive
-    hold: Positive
+    new_alerts: Count = Field(description="New alerts of one sender, of whatever kind.")
+    within: Positive = Field(description="Within this long: 1s to 1h.")
+    hold: Positive = Field(description="For this long nothing of that sender is acted upon; at most 1d.")
+    escalate: str | None = Field(
+        default=None, description="The chain that is told; left out, the chain `daemon`, or every notifier."
+    )
+
+    @model_validator(mode="after")
+    def _countable(self) -> Self:
+        if not SECOND <= self.within <= HOUR:
+            raise ValueError(f"`within:` is {span(self.within)}; 1s to 1h is allowed")
+        if self.hold > DAY:
+            raise ValueError(f"`hold:` is {span(self.hold)}; at most 1d is allowed")
+        return self
 
 
 class Breaker(Frozen):
     """A policy that does not heal loses its licence until a person restores it."""
 
-    ineffective: Count
-    demote_to: str = Field(pattern="^(observe|approve)$")
+    ineffective: Count = Field(le=100, description="Runs in a row that acted and did not heal.")
+    demote_to: Literal["observe", "approve"] = Field(
+        description="observe: it only plans. approve: a person is asked."
+    )
 
 
 class GlobalLimits(Frozen):

@@ -118,6 +118,11 @@ class Limits(Frozen):
     open_runs: Count = Field(
         default=20, description="Open runs of this policy; further episodes are refused."
     )
+    flapping: BudgetField = Field(
+        default_factory=lambda: Budget(count=6, window=DAY),
+        json_schema_extra={"default": "6 per 1d"},
+        description="Healed so often, and back again: then a person is called instead.",
+    )
     blast_radius: BlastRadiusField = Field(
         default_factory=lambda: BlastRadius(percent=50),
         json_schema_extra={"default": "50%"},

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from remediator.errors import PolicyError
 from remediator.policy import source
@@ -87,9 +87,9 @@ class _Compilation:
         self._open: dict[tuple[str, ...], bool] = {}
 
     def finish(self, git: str) -> PolicySet:
-        limits = self._limits()
         windows = self._windows()
         escalation = self._escalation()
+        limits = self._limits(escalation)
         self._read_policies()
         self._cross_check(windows, escalation)
         if self._errors:
@@ -110,9 +110,15 @@ class _Compilation:
             _index=index,
         )
 
-    def _limits(self) -> GlobalLimits:
+    def _limits(self, escalation: Escalation) -> GlobalLimits:
         found = self._special(LIMITS)
-        return found.limits() if found is not None else GlobalLimits()
+        if found is None:
+            return GlobalLimits()
+        chain = found.storm.escalate if found.storm is not None else None
+        if chain is not None and chain not in escalation.chains:
+            message = _unknown("chain", chain, escalation.chains, ESCALATION)
+            self._report(LIMITS, [Fault(("storm", "escalate"), message)])
+        return cast(GlobalLimits, found.limits())
 
     def _windows(self) -> dict[str, Window]:
         found = self._special(WINDOWS)
@@ -233,11 +239,7 @@ def _unknown(kind: str, name: str, known: Mapping[str, object] | frozenset[str],
 
 
 def _warnings(limits: GlobalLimits, index: Index[Policy]) -> list[str]:
-    found = [
-        f"{LIMITS}: `{name}:` is read and not yet enforced"
-        for name, value in (("storm", limits.storm), ("breaker", limits.breaker))
-        if value is not None
-    ]
+    found: list[str] = []
     if index.residual > MANY_RESIDUAL:
         found.append(
             f"{index.residual} policies have no matcher with = (or =~ with plain alternatives), "

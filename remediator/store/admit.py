@@ -5,10 +5,10 @@ A refusal is an answer (`Held`) and leaves nothing behind: the caller rolls back
 
 from __future__ import annotations
 
-from remediator.contracts import Admission, Held, Limit
+from remediator.contracts import Admission, Held, Limit, Surge
 from remediator.errors import LeaseLost
 from remediator.model import Control, ControlKind, Instant, IntentKind, Mode, Reason, Run, span
-from remediator.store import approvals, brakes, effects, moves, policies
+from remediator.store import approvals, brakes, effects, judging, moves, policies, surges
 from remediator.store.rows import INTENT, encode
 from remediator.store.tx import BRAKES, Tx, insert
 
@@ -108,6 +108,7 @@ def admit(tx: Tx, run: Run, admission: Admission, lease: Instant) -> Run | Held:
 def _brakes(tx: Tx, run: Run, admission: Admission) -> Held | None:
     intent = admission.intent
     going_forward = intent.kind is IntentKind.APPLY
+    starting = going_forward and intent.counted
     if going_forward:
         active = policies.active(tx)
         if active != admission.policy_set:
@@ -128,9 +129,12 @@ def _brakes(tx: Tx, run: Run, admission: Admission) -> Held | None:
             if admission.begun or _licensed(brake, admission):
                 continue
             return _braked(brake, Reason.BREAKER, "a policy that heals")
-    outside = _outside(tx, admission) if going_forward and intent.counted else None
-    if outside is not None:
-        return outside
+        storm = admission.storm if starting else None
+        if brake.kind is ControlKind.STORM and storm and brake.scope == f"sender:{storm.sender}":
+            return _braked(brake, Reason.STORM, _calm(storm))
+    refused = _bounds(tx, run, admission) if starting else None
+    if refused is not None:
+        return refused
     if admission.need_firing and tx.one(_FIRING, {"run": run.id}) is None:
         return Held(
             reason=Reason.ALERT_RESOLVED, observed="no alert of this run fires", allowed="one that fires"
@@ -141,6 +145,33 @@ def _brakes(tx: Tx, run: Run, admission: Admission) -> Held | None:
 def _licensed(breaker: Control, admission: Admission) -> bool:
     """Whether the guards were asked under what the breaker leaves: then a person has approved."""
     return admission.mode is Mode.APPROVE and breaker.data.get("demote_to") == Mode.APPROVE
+
+
+def _bounds(tx: Tx, run: Run, admission: Admission) -> Held | None:
+    """What holds back the start of an action: windows, a storm, an alert that keeps coming back."""
+    outside = _outside(tx, admission)
+    if outside is not None:
+        return outside
+    storm = admission.storm
+    if storm is not None:
+        came = surges.since(tx, storm.sender, Instant(surges.second(tx.now) - storm.within))
+        if came >= storm.new_alerts:
+            seen = f"{came} new alerts of {storm.sender} within {span(storm.within)}"
+            return Held(reason=Reason.STORM, observed=seen, allowed=_calm(storm))
+    flapping = admission.flapping
+    if flapping is not None and not admission.begun:
+        count = judging.healed(tx, run, flapping, admission.intent.plan.target.key)
+        if count >= flapping.budget.count:
+            return Held(
+                reason=Reason.FLAPPING,
+                observed=f"healed {count} times within {span(flapping.budget.window)}, and it is back",
+                allowed=f"limits.flapping {flapping.budget}",
+            )
+    return None
+
+
+def _calm(storm: Surge) -> str:
+    return f"fewer than {storm.new_alerts} new alerts within {span(storm.within)}"
 
 
 def _outside(tx: Tx, admission: Admission) -> Held | None:

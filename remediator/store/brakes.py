@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from remediator.model import AuditEvent, Control, ControlKind, Instant, Reason, RunId
 from remediator.store import trail
 from remediator.store.rows import CONTROL, control, encode
@@ -19,6 +21,8 @@ ON CONFLICT (kind, scope) DO UPDATE SET
 )
 _ON = f"SELECT {CONTROL} FROM control WHERE until IS NULL OR until > :now ORDER BY kind, scope"  # noqa: S608
 _CLEAR = "DELETE FROM control WHERE kind = :kind AND scope = :scope RETURNING until"
+
+_REMEMBER = insert("meta", "key, value") + "\nON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 _LOCKS = "SELECT target_key, run FROM target_lock ORDER BY target_key"
 
@@ -53,9 +57,19 @@ def locks(tx: Tx) -> Mapping[str, RunId]:
     return {key: RunId(run) for key, run in tx.all(_LOCKS)}
 
 
-def put(tx: Tx, brake: Control) -> None:
-    """Set a brake, or replace the one of the same kind and scope."""
+def put(tx: Tx, brake: Control) -> Control:
+    """Set a brake, or replace the one of the same kind and scope; returns the one that stands.
+
+    A pause takes nothing from one that lasts longer: that stays as it is. One that it replaces is kept in
+    its data, under `before`.
+    """
     tx.lock(BRAKES)
+    found = next((one for one in on(tx) if (one.kind, one.scope) == (brake.kind, brake.scope)), None)
+    if brake.kind is ControlKind.PAUSE and found is not None:
+        if outlasts(found, brake):
+            return found
+        before = {"reason": found.reason, "actor": found.actor, "since": found.since, "until": found.until}
+        brake = msgspec.structs.replace(brake, data={**brake.data, "before": before})
     tx.run(
         _SET,
         {
@@ -68,6 +82,28 @@ def put(tx: Tx, brake: Control) -> None:
             "data": encode(brake.data),
         },
     )
+    return brake
+
+
+def trip(tx: Tx, brake: Control) -> bool:
+    """Set a brake, or let the one that is on last longer; returns whether it was off."""
+    tx.lock(BRAKES)
+    found = next((one for one in on(tx) if (one.kind, one.scope) == (brake.kind, brake.scope)), None)
+    if found is None:
+        put(tx, brake)
+    elif outlasts(brake, found):
+        put(tx, msgspec.structs.replace(found, until=brake.until))
+    return found is None
+
+
+def restored_key(policy: str) -> str:
+    """Where it stands in `meta` when a policy was last restored."""
+    return f"restored:{policy}"
+
+
+def outlasts(one: Control, other: Control) -> bool:
+    """Whether it ends later."""
+    return other.until is not None and (one.until is None or one.until > other.until)
 
 
 def clear(tx: Tx, kind: ControlKind, scope: str, event: AuditEvent) -> bool:
@@ -83,5 +119,8 @@ def clear(tx: Tx, kind: ControlKind, scope: str, event: AuditEvent) -> bool:
     if kind is ControlKind.QUARANTINE:
         tx.run(_FREE_ENDED, {"now": tx.now})
     if was_on:
+        if kind is ControlKind.BREAKER:  # what came before does not count against the policy any more
+            key = restored_key(scope.removeprefix("policy:"))
+            tx.run(_REMEMBER, {"key": key, "value": str(tx.now)})
         trail.append(tx, (event,))
     return was_on

@@ -10,7 +10,7 @@ import msgspec
 
 from remediator.contracts import Delivery, Hint, Match, Receipt
 from remediator.model import Alert, AlertId, AuditEvent, Instant, RunId, Status
-from remediator.store import claims, trail
+from remediator.store import claims, surges, trail
 from remediator.store.known import Known, KnownAlerts
 from remediator.store.limits import Limits
 from remediator.store.opening import open_run
@@ -55,6 +55,7 @@ class Intake:
         self.updates: list[Row] = []
         self.events: list[Row] = []
         self._ended: list[int] = []
+        self.counts: dict[tuple[str, Instant], int] = {}
 
     def opened(self, last_event: int) -> None:
         """Every event up to this one is committed."""
@@ -155,6 +156,9 @@ class Intake:
             known_alerts.put(own, sender, fingerprint, fresh)
         if parsed.test:
             changes.append((None, 0, TEST, None))
+        if accepted:
+            key = (sender, surges.second(received))
+            self.counts[key] = self.counts.get(key, 0) + len(accepted)
         if changes:
             self._record(delivery, event, changes)
         if parsed.bad:
@@ -279,7 +283,7 @@ class Intake:
 
     def clear(self) -> None:
         """The buffered rows are written, or given up."""
-        self.alerts, self.updates, self.events, self._ended = [], [], [], []
+        self.alerts, self.updates, self.events, self._ended, self.counts = [], [], [], [], {}
 
     def commit(self, now: Instant) -> None:
         """The transaction is durable."""

@@ -21,7 +21,7 @@ from remediator.model import (
     RunId,
     State,
 )
-from remediator.store import approvals, brakes, effects, outbox, rows, trail
+from remediator.store import approvals, brakes, effects, judging, outbox, rows, trail
 from remediator.store.rows import RUN, encode
 from remediator.store.tx import Tx
 
@@ -97,6 +97,8 @@ def write(tx: Tx, run: Run, change: Move, lease_until: Instant | None, target_ke
     outbox.post(tx, change.messages)
     if change.outcome is not None and run.origin is Origin.LEASE:
         effects.left(tx, run.id)
+    if change.breaker is not None:
+        judging.judge(tx, run, change.breaker)
     if change.outcome is not None:
         tx.run(_FREE, {"run": run.id, "now": tx.now})
     return rows.run(fresh[0])

@@ -18,6 +18,7 @@ from typing import Any, cast
 from remediator import failpoint
 from remediator.contracts import Delivery, Match, Receipt
 from remediator.errors import PayloadError, StoreError, StoreUnavailable
+from remediator.store import surges
 from remediator.store.intake import ALERT, EVENT, Intake
 from remediator.store.limits import Limits
 from remediator.store.postgres_link import Changed, CommitLost, Link, again, tell
@@ -228,6 +229,7 @@ def _flush(tx: PostgresTx, intake: Intake) -> None:
     tx.copy("alert", ALERT, intake.alerts)
     tx.many(_UPDATE, [dict(zip(_UPDATED, row, strict=True)) for row in intake.updates])
     tx.copy("alert_event", EVENT, intake.events)
+    surges.add(tx, intake.counts)
     intake.wake(tx)
     intake.clear()
 

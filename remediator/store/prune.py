@@ -13,7 +13,7 @@ import msgspec
 
 from remediator.audit import seal
 from remediator.errors import ConfigurationError
-from remediator.model import Millis
+from remediator.model import HOUR, Millis
 from remediator.store import pruned, sealing
 from remediator.store.pruned import Pruned, beyond, merge
 from remediator.store.tx import Row, Tx
@@ -47,6 +47,7 @@ _FIND: dict[str, str] = {
           AND hash NOT IN (SELECT policy_revision FROM run)
           AND hash NOT IN (SELECT revision FROM alert_event)
         LIMIT :limit""",
+    "episode_count": "SELECT sender, at FROM episode_count WHERE at < :before LIMIT :limit",
     "control": "SELECT kind, scope FROM control WHERE until < :before LIMIT :limit",
 }
 _DELETE: dict[str, Sequence[str]] = {
@@ -58,8 +59,11 @@ _DELETE: dict[str, Sequence[str]] = {
     ),
     "incident": ("DELETE FROM incident_run WHERE incident = :id", "DELETE FROM incident WHERE id = :id"),
     "policy_revision": ("DELETE FROM policy_revision WHERE hash = :id",),
+    "episode_count": ("DELETE FROM episode_count WHERE sender = :id AND at = :second",),
     "control": ("DELETE FROM control WHERE kind = :id AND scope = :second AND until < :before",),
 }
+COUNTED = Millis(26 * HOUR)
+"""How long new episodes are counted by the second: longer than a storm is looked back on."""
 _SEALS = "SELECT id, first, count, upto, items, hash FROM audit_seal ORDER BY id LIMIT :limit"
 _DELETE_SEAL = "DELETE FROM audit_seal WHERE id = :id"
 _KEPT = {
@@ -91,6 +95,7 @@ def find(tx: Tx, keep: Mapping[str, Millis], keep_intents: Millis, limit: int) -
         raise ConfigurationError(
             f"retention: {', '.join(unknown)} cannot be pruned; there are {', '.join(sorted(_FIND))}"
         )
+    keep = {**keep, "episode_count": COUNTED}
     upto, tombstone = sealing.upto(tx), pruned.last(tx).event
     before = {table: tx.now - keep[table] for table in _FIND if table in keep}
     rows = {}
@@ -114,8 +119,10 @@ def delete(tx: Tx, old: Old) -> dict[str, int]:
         for sql in _DELETE.get(table, (f"DELETE FROM {table} WHERE id = :id",)):  # noqa: S608
             for row in rows:
                 values: dict[str, object] = {"id": row[0]}
+                if table in ("control", "episode_count"):
+                    values |= {"second": row[1]}
                 if table == "control":
-                    values |= {"second": row[1], "before": old.before[table]}
+                    values |= {"before": old.before[table]}
                 tx.run(sql, values)
     gone = pruned.last(tx)
     ranges = {source: _ranges(tx, gone, source, old) for source in sealing.SOURCES}

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from remediator.contracts import Health, Move, Outgoing, Revision, SealReport
+import msgspec
+
+from remediator.contracts import Arrivals, Flapping, Health, Move, Outgoing, Revision, SealReport
 from remediator.model import (
     AlertId,
     Approval,
@@ -31,10 +33,12 @@ from remediator.store import (
     claims,
     effects,
     find,
+    judging,
     moves,
     outbox,
     policies,
     probe,
+    surges,
     timers,
     trail,
     verify,
@@ -185,13 +189,30 @@ class SqlStore(ABC):
 
     async def set_control(
         self, control: Control, event: AuditEvent, messages: Sequence[Message] = ()
-    ) -> None:
-        def work(tx: Tx) -> None:
-            brakes.put(tx, control)
-            trail.append(tx, (event,))
+    ) -> Control:
+        def work(tx: Tx) -> Control:
+            standing = brakes.put(tx, control)
+            trail.append(tx, (_as_it_stands(control, standing, event),))
             outbox.post(tx, messages)
+            return standing
 
-        await self._write(work)
+        return await self._write(work)
+
+    async def trip(self, control: Control, event: AuditEvent, messages: Sequence[Message] = ()) -> bool:
+        def work(tx: Tx) -> bool:
+            news = brakes.trip(tx, control)
+            if news:
+                trail.append(tx, (event,))
+                outbox.post(tx, messages)
+            return news
+
+        return await self._write(work)
+
+    async def arrivals(self, after: Instant, sender: str | None = None) -> Sequence[Arrivals]:
+        return await self._look(lambda tx: surges.arrivals(tx, after, sender))
+
+    async def healed(self, run: Run, flapping: Flapping) -> int:
+        return await self._look(lambda tx: judging.healed(tx, run, flapping, run.target_key))
 
     async def jumped(
         self, by: Millis, control: Control, event: AuditEvent, messages: Sequence[Message] = ()
@@ -277,3 +298,14 @@ class SqlStore(ABC):
 
     async def health(self) -> Health:
         return await self._read(find.health)
+
+
+def _as_it_stands(wanted: Control, standing: Control, event: AuditEvent) -> AuditEvent:
+    """The event, and what became of a brake that was on already."""
+    before = standing.data.get("before")
+    if standing.actor != wanted.actor or standing.since != wanted.since:
+        stays = {"reason": standing.reason, "actor": standing.actor, "until": standing.until}
+        return msgspec.structs.replace(event, data={**event.data, "stays": stays})
+    if before is not None:
+        return msgspec.structs.replace(event, data={**event.data, "replaced": before})
+    return event

@@ -19,6 +19,7 @@ from typing import Protocol
 from remediator import failpoint
 from remediator.contracts import Clock, Delivery, Match, Receipt
 from remediator.errors import Conflict, PayloadError, StoreError, StoreUnavailable
+from remediator.store import surges
 from remediator.store.file import error_code, unavailable
 from remediator.store.intake import ALERT, EVENT, UPDATE, Intake
 from remediator.store.sqlite_tx import SqliteTx
@@ -208,6 +209,7 @@ class Group:
         if intake.updates:
             connection.executemany(UPDATE, intake.updates)
         _insert(connection, _events, intake.events)
+        surges.add(self._tx, intake.counts)
         intake.wake(self._tx)
         intake.clear()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from typing_extensions import TypedDict
 
-from remediator.model import span
-from remediator.web.access import Daemon, Viewer
+from remediator.model import ControlKind, span
+from remediator.web.access import Daemon, Operator, Viewer
+from remediator.web.parameters import Body, Reason
 from remediator.web.problem import Problem
 
+Name = Annotated[str, Path(max_length=200, pattern=r"^[^\x00]*$")]
 router = APIRouter(prefix="/policies", tags=["policies"])
 
 
@@ -33,6 +35,16 @@ class PolicyDetail(PolicyShape):
     text: str
 
 
+class Restore(Body):
+    """A breaker to close."""
+
+    reason: Reason
+
+
+class Restored(TypedDict):
+    restored: bool
+
+
 class Policies(TypedDict):
     revision: str
     fault: str
@@ -49,6 +61,19 @@ async def list_policies(daemon: Daemon, caller: Viewer) -> Policies:
         "fault": daemon.policies.fault,
         "items": [_shape(found[name]) for name in sorted(found)],
     }
+
+
+@router.post("/{name}/restore")
+async def restore_policy(daemon: Daemon, caller: Operator, name: Name, body: Restore) -> Restored:
+    """Close the breaker of a policy that was demoted because its runs did not heal."""
+    if await daemon.restore(name, body.reason, caller.name):
+        return {"restored": True}
+    open_ = [
+        one.scope.removeprefix("policy:")
+        for one in await daemon.store.controls()
+        if one.kind is ControlKind.BREAKER
+    ]
+    raise Problem(404, f"policy {name!r} is not demoted; demoted are: {', '.join(open_) or 'none'}")
 
 
 @router.get("/{name}")

@@ -163,6 +163,24 @@ def test_pause_and_resume(daemon: Daemon) -> None:
     assert again.code == 1
 
 
+def test_a_pause_takes_nothing_from_a_longer_one(daemon: Daemon) -> None:
+    scope = ("--policy", "patient")
+    try:
+        longer = daemon.program("pause", *scope, "--comment", "patching", "--for", "6h", "-o", "json").json
+        said = daemon.program("pause", *scope, "--comment", "lunch", "--for", "30m")
+        assert said.code == 0
+        assert f"paused until {longer['until']}" in said.out
+        assert "paused for longer already, by alice (patching); that stays" in said.out
+        replaced = daemon.program("pause", *scope, "--comment", "holidays", "--for", "9d")
+        assert "This replaces the pause by alice (patching)" in replaced.out
+    finally:
+        daemon.program("resume", *scope, "--comment", "done")
+    events = daemon.program("audit", "query", "--kind", "control.paused", "-o", "json").json
+    data = {event["data"]["reason"]: event["data"] for event in events}
+    assert data["lunch"]["stays"]["reason"] == "patching"
+    assert data["holidays"]["replaced"]["reason"] == "patching"
+
+
 def test_a_paused_target_is_listed(daemon: Daemon) -> None:
     daemon.program("pause", "--target", "valve:other", "--comment", "in repair")
     try:

@@ -22,7 +22,7 @@ give_up: 45s
 remedies:
 {remedies}
 limits: {{cooldown: {cooldown}s, per_target: [{per_target}], budget: [{budget}], concurrent: {concurrent},
-  open_runs: 5000, blast_radius: 50%}}
+  open_runs: 5000, blast_radius: 50%, flapping: 100000 per 1h}}
 escalate: on-call
 """
 _VERIFY = """

@@ -283,9 +283,17 @@ breaker: {ineffective: 3, demote_to: approve}
     assert [limit.covers(name) for name in ("postgres:orders", "mysql:orders")] == [True, False]
     assert found.limits.storm is not None
     assert found.limits.storm.hold == 15 * MINUTE
-    assert found.warnings == (
-        "limits.yaml: `storm:` is read and not yet enforced",
-        "limits.yaml: `breaker:` is read and not yet enforced",
+    assert found.limits.breaker is not None
+    assert (found.limits.breaker.ineffective, found.limits.breaker.demote_to) == (3, "approve")
+    assert found.warnings == ()
+    assert faults({"limits.yaml": "storm: {new_alerts: 9, within: 2h, hold: 15m}\n"}) == [
+        "limits.yaml:1:8: storm: `within:` is 2h; 1s to 1h is allowed"
+    ]
+    assert faults({"limits.yaml": "storm: {new_alerts: 9, within: 1m, hold: 15m, escalate: on-cal}\n"}) == [
+        "limits.yaml:1:57: no chain is named 'on-cal' in escalation.yaml; there is none"
+    ]
+    assert faults({"limits.yaml": "breaker: {ineffective: 3, demote_to: enforce}\n"})[0].startswith(
+        "limits.yaml:1:38: demote_to"
     )
     assert faults({"limits.yaml": "targets: [{match: 'x', budget: [3 per hour]}]\nstrom: 1\n"}) == [
         "limits.yaml:1:33: 'hour' is not a duration; write for example 30s, 5m, 2h, 7d or 1m30s",

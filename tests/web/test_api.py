@@ -308,6 +308,7 @@ CHANGES = [
     "/api/v1/runs",
     "/api/v1/runs/1/cancel",
     "/api/v1/control/pause",
+    "/api/v1/policies/hold-still/restore",
     "/api/v1/effects/1/renew",
     "/api/v1/effects/1/return",
     "/-/reload",
