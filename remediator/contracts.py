@@ -26,6 +26,9 @@ from remediator.model import (
     Decision,
     Effect,
     Episode,
+    Incident,
+    IncidentId,
+    IncidentProgress,
     Instant,
     Intent,
     IntentOutcome,
@@ -42,6 +45,7 @@ from remediator.model import (
     Risk,
     Run,
     RunId,
+    Severity,
     State,
     Struct,
 )
@@ -399,6 +403,40 @@ class Breaker(Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...] = ()
 
 
+class Declaration(Struct, frozen=True, kw_only=True):
+    """That a run needs an incident: one of its target that is open, or a new one.
+
+    target: as people read it. target_key: the provider's identity where it is known.
+    calling: the run ends and calls a person. Without it the incident is only opened ahead, and not
+        again if the run has had one.
+    by_person: only a person can say when this is over.
+    """
+
+    target: str
+    target_key: str
+    severity: Severity
+    chain: str
+    policy: str
+    calling: bool = True
+    by_person: bool = False
+
+
+class IncidentChange(Struct, frozen=True, kw_only=True):
+    """One transaction on an incident, made only if nobody has changed it since it was read.
+
+    runs: that join it. acknowledged_by: a person has it now. resolved: it is over.
+    """
+
+    progress: IncidentProgress
+    next_at: Instant | None
+    severity: Severity | None = None
+    acknowledged_by: str | None = None
+    resolved: bool = False
+    runs: tuple[RunId, ...] = ()
+    events: tuple[AuditEvent, ...] = ()
+    messages: tuple[Message, ...] = ()
+
+
 class Move(Struct, frozen=True, kw_only=True):
     """One transaction on a run: what changes, with its audit events and messages.
 
@@ -424,6 +462,7 @@ class Move(Struct, frozen=True, kw_only=True):
     ask: Approval | None = None
     """A question to people, under a number of `Store.approval_number`; the run waits for its answer."""
     breaker: Breaker | None = None
+    incident: Declaration | None = None
 
 
 class Limit(Struct, frozen=True, kw_only=True):
@@ -762,6 +801,39 @@ class Store(Protocol):
 
     async def locks(self) -> Mapping[str, RunId]:
         """Target key → the run that holds it."""
+
+    # -- incidents
+    async def incident(self, id: IncidentId) -> Incident: ...
+
+    async def find_incidents(
+        self,
+        *,
+        open: bool | None = None,
+        run: RunId | None = None,
+        alert: AlertId | None = None,
+        before: IncidentId | None = None,
+        limit: int = 100,
+    ) -> Sequence[Incident]:
+        """Newest first. By alert: those of its runs."""
+
+    async def incident_runs(self, id: IncidentId) -> Sequence[Run]:
+        """The runs of an incident, oldest first."""
+
+    async def due_incidents(self, limit: int) -> Sequence[Incident]:
+        """Open incidents on which something is to be said by now, the longest due first."""
+
+    async def settled_incidents(self, after: IncidentId, limit: int) -> Sequence[Incident]:
+        """Open incidents behind this id of which no run is open, no alert fires, and whose target is
+        not quarantined."""
+
+    async def joining_runs(self, limit: int) -> Sequence[tuple[IncidentId, Run]]:
+        """Runs, open or lately ended, on the target of an open incident that they are not yet part of."""
+
+    async def next_incident_at(self) -> Instant | None:
+        """When something is to be said next."""
+
+    async def change_incident(self, incident: Incident, change: IncidentChange) -> Incident | None:
+        """Apply a change; None if it was changed since it was read, and nothing was written."""
 
     # -- outbox
     async def due_messages(self, limit: int) -> Sequence[Outgoing]: ...

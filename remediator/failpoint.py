@@ -21,6 +21,8 @@ NAMES = frozenset(
         "decide.after_commit",
         "apply.before",
         "apply.after",
+        "incident.before_commit",
+        "incident.after_commit",
         "outbox.after_send",
     }
 )

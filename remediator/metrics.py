@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import generate_latest
 
 from remediator import __version__
-from remediator.model import ControlKind, Outcome, Reason
+from remediator.model import ControlKind, Outcome, Reason, Severity
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -39,6 +39,23 @@ NOTIFICATIONS = Counter(
     "remediator_notifications",
     "Notifications, by notifier and result",
     ["notifier", "result"],
+    registry=REGISTRY,
+)
+NOTIFIER_FAILING = Gauge(
+    "remediator_notifier_failing",
+    "1 while a notifier delivers nothing, for longer than notifications.failing_after",
+    ["notifier"],
+    registry=REGISTRY,
+)
+OPEN_INCIDENTS = Gauge(
+    "remediator_open_incidents",
+    "Incidents that are not resolved, by severity",
+    ["severity"],
+    registry=REGISTRY,
+)
+OVERDUE_INCIDENTS = Gauge(
+    "remediator_overdue_incidents",
+    "Open incidents that nobody acknowledged in time",
     registry=REGISTRY,
 )
 ACTION_SECONDS = Histogram(
@@ -104,12 +121,17 @@ BUILD_INFO = Gauge(
     "remediator_build_info", "Always 1; the version is a label", ["version"], registry=REGISTRY
 )
 
-STORE = {name: STORE_SECONDS.labels(name) for name in ("accept", "admit", "move", "decide", "write", "read")}
+STORE = {
+    name: STORE_SECONDS.labels(name)
+    for name in ("accept", "admit", "move", "decide", "incident", "write", "read")
+}
 """The series of each operation: `accept` takes a delivery, `write` is any change without its own name."""
 
 BUILD_INFO.labels(__version__).set(1)
 for _kind in ControlKind:
     BRAKES.labels(_kind.value)
+for _severity in Severity:
+    OPEN_INCIDENTS.labels(_severity.value)
 for _reason in Reason:
     REFUSALS.labels(_reason.value)
     WAITS.labels(_reason.value)
@@ -126,7 +148,8 @@ def declare(senders: Iterable[str] = (), policies: Iterable[str] = (), notifiers
         for outcome in Outcome:
             RUNS.labels(policy, outcome.value)
     for notifier in notifiers:
-        for result in ("sent", "failed"):
+        NOTIFIER_FAILING.labels(notifier)
+        for result in ("sent", "failed", "abandoned"):
             NOTIFICATIONS.labels(notifier, result)
 
 

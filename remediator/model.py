@@ -20,6 +20,7 @@ Millis = NewType("Millis", int)
 """A span of time in milliseconds."""
 AlertId = NewType("AlertId", int)
 RunId = NewType("RunId", int)
+IncidentId = NewType("IncidentId", int)
 
 SECOND = Millis(1_000)
 MINUTE = Millis(60_000)
@@ -47,6 +48,11 @@ class Severity(StrEnum):
     P2 = "P2"
     P3 = "P3"
     P4 = "P4"
+
+    @property
+    def rank(self) -> int:
+        """1 for P1, the gravest."""
+        return int(self.value[1:])
 
 
 class Mode(StrEnum):
@@ -359,7 +365,12 @@ class AuditRecord(Struct, frozen=True, kw_only=True):
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """A notification in the outbox: to whom (a chain or a notifier), about what."""
+    """A notification in the outbox: to whom (a chain, or notifiers by name), about what.
+
+    notifiers: exactly these; where there are none, the first step of the chain is resolved when the
+        message is sent.
+    public: for customers, so that nothing of ours may be added to it.
+    """
 
     chain: str
     severity: Severity
@@ -367,6 +378,54 @@ class Message(Struct, frozen=True, kw_only=True):
     body: str
     run: RunId | None = None
     alert: AlertId | None = None
+    incident: IncidentId | None = None
+    notifiers: tuple[str, ...] = ()
+    public: bool = False
+
+
+class IncidentProgress(Struct, frozen=True, kw_only=True):
+    """What an incident must remember between looks. Stored with it.
+
+    chain: of escalation.yaml, as the gravest policy names it. policy: that policy.
+    told: the steps of the chain that were told, each by what it says (`after 15m: secondary`): a
+        chain may be edited meanwhile. called: the notifiers they named.
+    announced: whether people were told that there is an incident.
+    news: runs that ended for a person since people were told last.
+    updates: how many status updates were due so far. overdue_at: when the acknowledgement was missed.
+    by_person: only a person can say that it is over. comment: what a person said last.
+    """
+
+    chain: str = ""
+    policy: str = ""
+    told: tuple[str, ...] = ()
+    called: tuple[str, ...] = ()
+    announced: bool = False
+    news: tuple[RunId, ...] = ()
+    updates: int = 0
+    overdue_at: Instant | None = None
+    by_person: bool = False
+    comment: str = ""
+
+
+class Incident(Struct, frozen=True, kw_only=True):
+    """Something a person is called for: the runs and alerts of one target, from its declaration until
+    it is resolved. `severity` is the gravest of them."""
+
+    id: IncidentId
+    target: str
+    target_key: str
+    severity: Severity
+    opened_at: Instant
+    acknowledged_at: Instant | None
+    acknowledged_by: str | None
+    resolved_at: Instant | None
+    updated_at: Instant
+    next_at: Instant | None
+    progress: IncidentProgress
+
+    @property
+    def open(self) -> bool:
+        return self.resolved_at is None
 
 
 DAEMON = "daemon"

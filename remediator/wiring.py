@@ -17,6 +17,7 @@ from remediator.contracts import Catalogue, Clock, Context, Notifier, Receiver, 
 from remediator.engine.case import Rules, Tools
 from remediator.engine.daemon import MANUAL, Daemon, Manual
 from remediator.engine.execute import Execute
+from remediator.engine.incidents import Incidents, Telling
 from remediator.engine.link import Links
 from remediator.engine.policies import Compile, Policies
 from remediator.engine.threads import Threads
@@ -25,6 +26,7 @@ from remediator.engine.worker import Worker
 from remediator.errors import ActionError
 from remediator.model import Episode, Instant
 from remediator.notify.apprise import AppriseNotifier
+from remediator.notify.audience import Routing
 from remediator.notify.outbox import Drain
 from remediator.policy.cache import Cache
 from remediator.policy.git import git_revision
@@ -118,6 +120,22 @@ def links(settings: Settings) -> Links:
     return Links(keys, settings.server.public_url)
 
 
+def telling(settings: Settings) -> Telling:
+    """How people are told, as the settings say."""
+    said = settings.notifications
+    return Telling(
+        routing=Routing(
+            audiences=settings.audiences.named(),
+            routes={"declared": said.declared, "updated": said.updated, "resolved": said.resolved},
+            notifiers=tuple(settings.notifiers),
+        ),
+        every=said.status_every,
+        channel=said.channel,
+        war_room=said.war_room,
+        public_names=tuple(said.public_names.items()),
+    )
+
+
 def build(
     settings: Settings,
     clock: Clock | None = None,
@@ -177,6 +195,7 @@ def build(
         policies=policies,
         worker=worker,
         drain=drain.run,
+        incidents=Incidents(durable, policies, telling(settings), told=drain.wake),
         warm=warm,
         close=connections.close,
         clock=steady,

@@ -311,7 +311,7 @@ async def test_a_cycle_that_does_not_heal_is_told_each_time() -> None:
             await r.fire(group=f"g{i}")
         await r.until(HOUR)
         assert {run.outcome for run in await r.runs()} == {Outcome.ESCALATED}
-        assert len(await r.store.due_messages(10)) == 3
+        assert len(await r.called()) == 3
 
 
 @pytest.mark.parametrize("level", [None, float("nan")])

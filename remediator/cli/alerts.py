@@ -62,6 +62,7 @@ def explanation(said: dict[str, Any]) -> str:
         terminal.wrapped(terminal.safe(said["headline"])),
         _alert(alert),
         *(_run(one) for one in said["runs"]),
+        _incidents(said["incidents"]),
         _timeline(said["timeline"]),
         _matching(said),
     ]
@@ -108,6 +109,13 @@ def _run(answer: dict[str, Any]) -> str:
     for intent in answer["intents"]:
         rows.append((str(intent["kind"]), terminal.intent(intent)))
     return _titled(f"Run {run['id']}", terminal.pairs(rows))
+
+
+def _incidents(incidents: list[dict[str, Any]]) -> str:
+    return "\n".join(
+        f"Incident {one['id']}: {one['severity']}, {one['state']}; remediator incidents show {one['id']}"
+        for one in incidents
+    )
 
 
 def _timeline(lines: list[dict[str, Any]]) -> str:

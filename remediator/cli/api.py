@@ -76,6 +76,12 @@ class Api:
     async def run(self, id: int) -> Json:
         return await self._ask("GET", f"runs/{id}")
 
+    async def incidents(self, *, open: bool | None, limit: int) -> list[Json]:
+        return await self._pages("incidents", {"open": open}, limit)
+
+    async def incident(self, id: int) -> Json:
+        return await self._ask("GET", f"incidents/{id}")
+
     async def audit(self, filters: Mapping[str, Any], limit: int, oldest_first: bool) -> list[Json]:
         asked = dict(filters)
         for key in ("since", "until"):
@@ -111,6 +117,12 @@ class Api:
 
     async def reject(self, run: int, comment: str, approval: int | None) -> Json:
         return await self._ask("POST", f"runs/{run}/reject", body={"comment": comment, "approval": approval})
+
+    async def acknowledge(self, incident: int, comment: str) -> Json:
+        return await self._ask("POST", f"incidents/{incident}/ack", body={"comment": comment})
+
+    async def resolve_incident(self, incident: int, comment: str) -> Json:
+        return await self._ask("POST", f"incidents/{incident}/resolve", body={"comment": comment})
 
     async def pause(self, scope: str, reason: str, expires: str) -> Json:
         return await self._ask(

@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "policies": ("remediator.cli.policies:app", "Check policy files; print their schema."),
     "alerts": ("remediator.cli.alerts:app", "List alerts; explain what was done about one."),
     "runs": ("remediator.cli.runs:app", "List, show, start and cancel runs."),
+    "incidents": ("remediator.cli.incidents:app", "List, show, acknowledge and resolve incidents."),
     "effects": ("remediator.cli.effects:app", "List effects that are lent and will be put back."),
     "targets": ("remediator.cli.targets:app", "List targets that are held; lift a quarantine."),
     "audit": ("remediator.cli.audit:app", "Ask the audit log; verify its seal."),

@@ -10,9 +10,9 @@ import msgspec
 
 from remediator import wiring
 from remediator.contracts import Store
-from remediator.engine import shapes
+from remediator.engine import incident_shape, shapes
 from remediator.engine.explain import explain
-from remediator.model import AlertId, Episode, Instant, RunId
+from remediator.model import AlertId, Episode, IncidentId, Instant, RunId
 from remediator.policy import matcher
 from remediator.policy.set import PolicySet, compile_set
 from remediator.settings import Settings
@@ -35,7 +35,11 @@ class Reader(Protocol):
         self, *, open: bool | None, policy: str | None, alert: int | None, limit: int
     ) -> list[Json]: ...
     async def run(self, id: int) -> Json:
-        """With its `alerts`, `intents` and `events`."""
+        """With its `alerts`, `intents`, `events` and `incidents`."""
+
+    async def incidents(self, *, open: bool | None, limit: int) -> list[Json]: ...
+    async def incident(self, id: int) -> Json:
+        """With its `runs`, `alerts`, `intents` and `events`."""
 
     async def audit(self, filters: Mapping[str, Any], limit: int, oldest_first: bool) -> list[Json]:
         """Filters: alert, run, policy, target, kind, and since, until as Instant."""
@@ -111,8 +115,16 @@ class _Local:
                     shapes.event(one)
                     for one in await self._store.audit(run=run.id, limit=1000, oldest_first=True)
                 ],
+                "incidents": sorted(one.id for one in await self._store.find_incidents(run=run.id)),
             }
         )
+
+    async def incidents(self, *, open: bool | None, limit: int) -> list[Json]:
+        found = await self._store.find_incidents(open=open, limit=limit)
+        return [_json(incident_shape.shape(one)) for one in found]
+
+    async def incident(self, id: int) -> Json:
+        return _json(await incident_shape.detail(self._store, IncidentId(id)))
 
     async def audit(self, filters: Mapping[str, Any], limit: int, oldest_first: bool) -> list[Json]:
         found = await self._store.audit(**filters, limit=limit, oldest_first=oldest_first)

@@ -168,6 +168,7 @@ def shown(run: dict[str, Any]) -> str:
     ]
     rows += [(str(one["kind"]), terminal.intent(one)) for one in run["intents"]]
     rows += [("approval", _asked(one)) for one in reversed(run["approvals"])]
+    rows += [("incident", one) for one in run["incidents"]]
     lines = [event_line(event) for event in run["events"]]
     return terminal.pairs(rows) + ("\n\n" + "\n".join(lines) if lines else "")
 

@@ -10,6 +10,7 @@ import structlog
 
 from remediator.contracts import ALWAYS, Admission, Held, Limit, Move, Surge
 from remediator.engine.case import Case
+from remediator.engine.escalation import ahead
 from remediator.engine.guards import flapping
 from remediator.engine.step import Admit, End, Extra, Wait
 from remediator.engine.windows import slot
@@ -100,6 +101,7 @@ def admission(
             intents=extra.intents,
             effects=extra.effects,
             controls=extra.controls,
+            incident=ahead(case, plan.target.key),
         ),
         limits=() if going_back else limits(case, (plan.target.name, *step.names)),
         cooldown=Millis(0) if going_back else case.policy.limits.cooldown,

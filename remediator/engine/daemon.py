@@ -16,6 +16,7 @@ from remediator.contracts import Catalogue, Delivery, Hint, Parsed, Receiver, St
 from remediator.engine import lease
 from remediator.engine.authority import refuse
 from remediator.engine.explain import Explanation, explain
+from remediator.engine.incidents import Incidents
 from remediator.engine.openings import opening
 from remediator.engine.policies import Policies
 from remediator.engine.upkeep import (
@@ -39,6 +40,8 @@ from remediator.model import (
     ControlKind,
     Decision,
     Effect,
+    Incident,
+    IncidentId,
     Instant,
     Millis,
     Origin,
@@ -71,6 +74,7 @@ class Daemon:
     policies: Policies
     worker: Worker
     drain: Callable[[], Awaitable[None]]
+    incidents: Incidents
     warm: Callable[[], Awaitable[None]]
     close: Callable[[], None]
     clock: SteadyClock | None = None
@@ -111,6 +115,7 @@ class Daemon:
         self._tasks = [
             asyncio.create_task(self.worker.run(), name="worker"),
             asyncio.create_task(_forever(self.drain), name="outbox"),
+            asyncio.create_task(self.incidents.run(), name="incidents"),
             asyncio.create_task(_then_wait(self.warm), name="warm"),
             *(asyncio.create_task(every(*turn), name=turn[1]) for turn in turns),
             asyncio.create_task(every(reload, "policies", Reloading(self.policies), look), name="policies"),
@@ -328,6 +333,22 @@ class Daemon:
         run = await lease.recall(self.store, id, reason, actor)
         self.wake()
         return run
+
+    async def acknowledge(self, id: IncidentId, comment: str, actor: str) -> Incident:
+        """A person has it: nobody further is called.
+
+        Raises:
+            NotFound, Conflict: there is none, or it is resolved, or somebody has it already.
+        """
+        return await self.incidents.acknowledge(id, actor, comment)
+
+    async def resolve_incident(self, id: IncidentId, comment: str, actor: str) -> Incident:
+        """A person says that it is over.
+
+        Raises:
+            NotFound, Conflict: there is none, or it is resolved already.
+        """
+        return await self.incidents.resolve(id, actor, comment)
 
     async def explain(self, id: AlertId, policy: str | None = None) -> Explanation:
         """Why something did or did not happen about an alert."""

@@ -1,56 +1,49 @@
-"""Which endings call a person, and what the message says. Pure."""
+"""Which runs need an incident, and when. Pure."""
 
 from __future__ import annotations
 
+from remediator.contracts import Declaration
 from remediator.engine.case import Case
 from remediator.engine.step import End
-from remediator.model import Message, Mode, Origin, Outcome, Reason, flat
+from remediator.model import Mode, Origin, Outcome, Severity, State
 
 CALLING = frozenset({Outcome.REFUSED, Outcome.NOTHING_TO_DO, Outcome.REVERTED, Outcome.ESCALATED})
 
 
-def messages(case: Case, end: End) -> tuple[Message, ...]:
-    """The message for this ending; none where the policy only observes, or a lease simply ended."""
+def called(case: Case, end: End) -> Declaration | None:
+    """The incident of this ending; none where the policy only observes, or a lease simply ended."""
     if end.outcome not in CALLING or case.run.mode is Mode.OBSERVE:
-        return ()
-    if case.run.origin is Origin.LEASE and end.outcome is not Outcome.ESCALATED:
-        return ()
-    target = case.run.target or "an unnamed target"
-    return (
-        Message(
-            chain=case.policy.escalate or "",
-            severity=case.policy.severity,
-            subject=f"[{case.policy.severity}] {case.run.policy} on {target}: {end.outcome}",
-            body=_body(case, end, target),
-            run=case.run.id,
-            alert=case.run.alert,
-        ),
+        return None
+    lease = case.run.origin is Origin.LEASE
+    if lease and end.outcome is not Outcome.ESCALATED:
+        return None
+    # That the alert resolves says nothing about a value that could not be put back.
+    stuck = end.outcome is Outcome.ESCALATED and (lease or case.run.state is State.REVERTING)
+    return _declaration(case, case.run.target_key, calling=True, by_person=stuck)
+
+
+def ahead(case: Case, target_key: str | None = None) -> Declaration | None:
+    """The incident of a P1 alert, declared as soon as its hold is over, whatever the run does next:
+    the runbooks declare a P1 in the first five minutes, while it is being repaired.
+
+    Args:
+        target_key: the target's identity, where it is known by now.
+    """
+    run = case.run
+    if case.policy.severity is not Severity.P1 or run.mode is Mode.OBSERVE or run.origin is not Origin.ALERT:
+        return None
+    return _declaration(case, target_key or run.target_key, calling=False, by_person=False)
+
+
+def _declaration(case: Case, target_key: str | None, *, calling: bool, by_person: bool) -> Declaration:
+    # Runs whose target could not be named are one incident for each policy.
+    target = case.run.target or f"policy:{case.run.policy}"
+    return Declaration(
+        target=target,
+        target_key=target_key or target,
+        severity=case.policy.severity,
+        chain=case.policy.escalate or "",
+        policy=case.run.policy,
+        calling=calling,
+        by_person=by_person,
     )
-
-
-def _body(case: Case, end: End, target: str) -> str:
-    alert = case.episode.alert
-    lines = [
-        f"Alert: {alert.labels.get('alertname', 'unknown')} from {alert.sender}, {alert.status}",
-        f"Target: {target}",
-        f"Outcome: {end.outcome}" + (f", because {end.reason}" if end.reason else ""),
-        f"Seen: {end.observed or 'unknown'}",
-        f"Wanted: {end.allowed or 'unknown'}",
-    ]
-    done = [case.intent(number).plan for number in case.progress.applied]
-    for plan in done:
-        lines.append(f"Done: {plan.action} on {plan.target.name}: {flat(plan.before)} → {flat(plan.after)}")
-    if case.pending is not None and end.reason is Reason.ACTION_UNKNOWN:
-        plan = case.pending.plan
-        lines.append(
-            f"Not known whether it was done: {plan.action} on {plan.target.name}: "
-            f"{flat(plan.before)} → {flat(plan.after)}"
-        )
-    elif not done:
-        lines.append("Done: nothing was changed")
-    if end.note:
-        lines.append(f"Note: {end.note}")
-    if case.policy.runbook:
-        lines.append(f"Runbook: {case.policy.runbook}")
-    lines.append(f"Look: remediator runs show {case.run.id}")
-    return "\n".join(lines)

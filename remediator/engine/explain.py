@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from remediator.contracts import Store
 from remediator.engine import shapes
 from remediator.engine.headline import following, headline
+from remediator.engine.incident_shape import IncidentShape, shape
 from remediator.engine.timeline import Line, line
 from remediator.errors import ConfigurationError, NotFound
 from remediator.model import Alert, AlertId, AuditRecord, Episode, Instant, Run, RunId, Struct
@@ -62,6 +63,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     alert: shapes.AlertShape
     headline: str
     runs: tuple[RunAnswer, ...]
+    incidents: tuple[IncidentShape, ...]
     timeline: tuple[Line, ...]
     matched: tuple[Answer, ...]
     near: tuple[Answer, ...]
@@ -97,6 +99,7 @@ async def explain(
         alert=shapes.alert(episode),
         headline=_headline(episode, runs, next_, matched, others, policies, note, policy),
         runs=tuple([await _run_answer(store, run, alert_id, next_[run.id]) for run in runs]),
+        incidents=tuple(shape(one) for one in await store.find_incidents(alert=alert_id)),
         timeline=await _timeline(store, alert_id, runs, everything=policy is None),
         matched=tuple(matched),
         near=tuple(others[:nearest]),

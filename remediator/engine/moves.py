@@ -8,7 +8,7 @@ from remediator import metrics
 from remediator.contracts import Move
 from remediator.engine.breaking import breaker
 from remediator.engine.case import Case
-from remediator.engine.escalation import messages
+from remediator.engine.escalation import ahead, called
 from remediator.engine.ladder import failed
 from remediator.engine.step import End, Extra, Fail, Later, Step, Wait
 from remediator.engine.unknown import quarantine
@@ -94,6 +94,7 @@ def waiting(case: Case, step: Wait, events: tuple[AuditEvent, ...], extra: Extra
         observed=step.observed,
         allowed=step.allowed,
         events=all_events,
+        incident=ahead(case) if state is not State.HOLD else None,
     )
     return written(move, extra + step.extra)
 
@@ -112,8 +113,8 @@ def ended(case: Case, step: End, events: tuple[AuditEvent, ...], extra: Extra) -
         observed=step.observed,
         allowed=step.allowed,
         events=(*events, *step.events, last),
-        messages=messages(case, step),
         breaker=breaker(case, step),
+        incident=called(case, step),
     )
     return written(move, extra)
 

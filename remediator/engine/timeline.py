@@ -49,6 +49,14 @@ _WORDS = {
     "verify.unknown": "could not be verified",
     "target.quarantined": "target quarantined until a person clears it",
     "target.cleared": "target cleared",
+    "incident.declared": "incident declared",
+    "incident.updated": "joined an incident",
+    "incident.escalated": "the chain's next step called",
+    "incident.overdue": "nobody acknowledged the incident in time",
+    "incident.acknowledged": "incident acknowledged",
+    "incident.resolved": "incident resolved",
+    "notifier.failing": "a notifier delivers nothing",
+    "notifier.recovered": "a notifier delivers again",
     "message.sent": "people told",
     "message.abandoned": "people could not be told",
 }
@@ -100,6 +108,19 @@ def because(reason: str | None, observed: str | None, allowed: str | None, wante
     return text
 
 
+def said_of(kind: str, data: Mapping[str, Any]) -> str:
+    """What the data of an event about an incident, or of a message about one, say."""
+    if kind == "incident.escalated":
+        return str(data.get("step", ""))
+    if kind.startswith("message."):
+        return f"{', '.join(map(str, data.get('notifiers', ())))}: {data.get('subject', '')}"
+    if kind.startswith("incident.") and data.get("severity"):
+        was = data.get("was")
+        raised = f", was {was}" if was and was != data["severity"] else ""
+        return f"incident {data.get('incident')}, {data['severity']}{raised}"
+    return str(data.get("comment", ""))
+
+
 def _details(kind: str, data: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     before, after = data.get("before"), data.get("after")
@@ -112,6 +133,8 @@ def _details(kind: str, data: Mapping[str, Any]) -> list[str]:
         found.append(f"{plan.get('action', 'plan')} {flat(plan.get('before', {}))} → {flat(plan['after'])}")
     if kind == "message.sent" or kind == "message.abandoned":
         found.append(", ".join(map(str, data.get("notifiers", ()))) or "nobody")
+    if kind.startswith("incident."):
+        found += [said] if (said := said_of(kind, data)) else []
     for key in ("note", "reason"):
         if isinstance(data.get(key), str) and data[key]:
             found.append(data[key])

@@ -137,7 +137,9 @@ class Drain:
         if self._log.name not in told:
             await self._log.send(message)
             told.add(self._log.name)
-        names = self.recipients(message.chain)
+        names = [name for name in message.notifiers if name in self._notifiers] or self.recipients(
+            message.chain
+        )
         missing = [name for name in names if name not in told]
         results = await asyncio.gather(
             *(self._notifiers[name].send(message) for name in missing), return_exceptions=True
@@ -183,6 +185,7 @@ def _event(kind: str, outgoing: Outgoing, told: Sequence[str], error: str | None
         allowed=f"delivered within {span(GIVE_UP)}" if error else None,
         data={
             "message": outgoing.id,
+            **({"incident": message.incident} if message.incident is not None else {}),
             "chain": message.chain,
             "subject": message.subject,
             "notifiers": list(told),

@@ -37,6 +37,10 @@ def body(message: Message) -> str:
 
 def command(message: Message) -> str:
     """The command line that shows what the message is about; "" where it is about no row."""
+    if message.public:
+        return ""
+    if message.incident is not None:
+        return f"remediator incidents show {message.incident}"
     if message.run is not None:
         return f"remediator runs show {message.run}"
     if message.alert is not None:

@@ -17,6 +17,7 @@ from remediator.settings.connections import (
     PrometheusConnection,
 )
 from remediator.settings.load import load
+from remediator.settings.notifications import Audiences, Notifications
 from remediator.settings.roles import Role
 from remediator.settings.root import Settings
 from remediator.settings.sections import (
@@ -39,6 +40,7 @@ __all__ = [
     "Access",
     "Address",
     "Approvals",
+    "Audiences",
     "Audit",
     "Auth",
     "AwsConnection",
@@ -49,6 +51,7 @@ __all__ = [
     "HttpConnection",
     "KubernetesConnection",
     "Log",
+    "Notifications",
     "NotifierSettings",
     "Policies",
     "PostgresConnection",

@@ -74,7 +74,7 @@ def _table(model: type[BaseModel], prefix: str) -> Iterator[str]:
     docs = _docs(model)
     for name, field in model.model_fields.items():
         if name != "kind" or model is senders.Sender:
-            yield _row(prefix + name, field, docs.get(name, ""))
+            yield _row(prefix + (field.alias or name), field, docs.get(name, ""))
     yield ""
 
 
@@ -106,6 +106,8 @@ def _default(field: FieldInfo) -> str:
         return "`{" + ", ".join(f"{_plain(key)}: {_plain(one)}" for key, one in value.items()) + "}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, dict):
+        return "`{" + ", ".join(f"{key}: {inner}" for key, inner in value.items()) + "}`"
     if _duration(field):
         return f"`{span(value)}`"
     return f"`{_plain(value)}`"

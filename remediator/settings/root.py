@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from remediator import failpoint
 from remediator.settings.approvals import Approvals
 from remediator.settings.connections import Connection
+from remediator.settings.notifications import Audiences, Notifications
 from remediator.settings.sections import (
     Access,
     Audit,
@@ -23,7 +24,7 @@ from remediator.settings.sections import (
     StoreSettings,
 )
 from remediator.settings.senders import Sender
-from remediator.settings.values import refuse_unknown
+from remediator.settings.values import refuse_unknown, suggest
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$")]
 """Names stand in URLs, policies and metrics: lower-case letters, digits, and - _ . inside."""
@@ -43,6 +44,8 @@ class Settings(BaseSettings):
     """What checks and actions name in `connection:`."""
     notifiers: dict[Name, NotifierSettings] = {}
     """What chains in escalation.yaml name in `notify:`."""
+    audiences: Audiences = Audiences()
+    notifications: Notifications = Notifications()
     access: Access = Access()
     approvals: Approvals = Approvals()
     retention: Retention = Retention()
@@ -93,6 +96,17 @@ class Settings(BaseSettings):
         if spec and spec.split(":")[0].split("@")[0] not in failpoint.NAMES:
             raise ValueError(f"no fail-point has that name; allowed: {', '.join(sorted(failpoint.NAMES))}")
         return spec
+
+    @model_validator(mode="after")
+    def _known_notifiers(self) -> Self:
+        for audience, names in self.audiences.named().items():
+            for name in names:
+                if name not in self.notifiers:
+                    raise ValueError(
+                        f"audiences.{audience}: no notifier is named {name[:100]!r}; "
+                        f"{suggest(name[:100], list(self.notifiers))}"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:

@@ -91,7 +91,9 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
-        refuse_unknown(data, list(cls.model_fields))
+        # By its alias too, for an environment variable cannot hold every sign that a key may.
+        aliases = [field.alias for field in cls.model_fields.values() if field.alias]
+        refuse_unknown(data, [*cls.model_fields, *aliases])
         return data
 
 

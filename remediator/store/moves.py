@@ -21,7 +21,7 @@ from remediator.model import (
     RunId,
     State,
 )
-from remediator.store import approvals, brakes, effects, judging, outbox, rows, trail
+from remediator.store import approvals, brakes, effects, incidents, judging, outbox, rows, trail
 from remediator.store.rows import RUN, encode
 from remediator.store.tx import Tx
 
@@ -99,6 +99,8 @@ def write(tx: Tx, run: Run, change: Move, lease_until: Instant | None, target_ke
         effects.left(tx, run.id)
     if change.breaker is not None:
         judging.judge(tx, run, change.breaker)
+    if change.incident is not None:
+        incidents.declare(tx, run, change.incident)
     if change.outcome is not None:
         tx.run(_FREE, {"run": run.id, "now": tx.now})
     return rows.run(fresh[0])

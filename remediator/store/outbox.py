@@ -13,7 +13,7 @@ from remediator.store import trail
 from remediator.store.rows import encode
 from remediator.store.tx import Tx, insert
 
-_INSERT = insert("outbox", "id, at, next_at, attempts, message, error")
+_INSERT = insert("outbox", "id, at, next_at, attempts, message, error, incident")
 _DUE = """
 SELECT id, at, attempts, message FROM outbox
 WHERE sent_at IS NULL AND next_at <= :now ORDER BY next_at, id LIMIT :limit
@@ -38,6 +38,7 @@ def post(tx: Tx, messages: Sequence[Message]) -> None:
                 "attempts": 0,
                 "message": encode(message),
                 "error": "",
+                "incident": message.incident,
             },
         )
 

@@ -12,6 +12,8 @@ from remediator.model import (
     Control,
     ControlKind,
     Effect,
+    Incident,
+    IncidentProgress,
     Instant,
     Intent,
     IntentKind,
@@ -24,6 +26,7 @@ from remediator.model import (
     Reason,
     Run,
     RunId,
+    Severity,
     State,
     Target,
 )
@@ -41,10 +44,15 @@ EFFECT = (
     "id, run, policy, target, target_key, field, prior, current, plan, expires_at, extended, "
     "returned_at, outcome, lent_at, return_run, renewed_at, renewed_by, renewals, recalled_by"
 )
+INCIDENT = (
+    "id, target, target_key, severity, opened_at, acknowledged_at, acknowledged_by, resolved_at, "
+    "updated_at, next_at, data"
+)
 CONTROL = "kind, scope, reason, actor, since, until, data"
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 _progress = msgspec.json.Decoder(Progress)
+_incident = msgspec.json.Decoder(IncidentProgress)
 _plan = msgspec.json.Decoder(Plan)
 
 
@@ -126,6 +134,22 @@ def effect(row: Row) -> Effect:
         renewed_by=row[16],
         renewals=row[17],
         recalled_by=row[18],
+    )
+
+
+def incident(row: Row) -> Incident:
+    return Incident(
+        id=row[0],
+        target=row[1],
+        target_key=row[2],
+        severity=Severity(row[3]),
+        opened_at=row[4],
+        acknowledged_at=row[5],
+        acknowledged_by=row[6],
+        resolved_at=row[7],
+        updated_at=row[8],
+        next_at=row[9],
+        progress=_incident.decode(row[10]),
     )
 
 

@@ -8,7 +8,16 @@ from typing import TypeVar
 
 import msgspec
 
-from remediator.contracts import Arrivals, Flapping, Health, Move, Outgoing, Revision, SealReport
+from remediator.contracts import (
+    Arrivals,
+    Flapping,
+    Health,
+    IncidentChange,
+    Move,
+    Outgoing,
+    Revision,
+    SealReport,
+)
 from remediator.model import (
     AlertId,
     Approval,
@@ -19,6 +28,8 @@ from remediator.model import (
     Decision,
     Effect,
     Episode,
+    Incident,
+    IncidentId,
     Instant,
     Intent,
     Message,
@@ -33,6 +44,7 @@ from remediator.store import (
     claims,
     effects,
     find,
+    incidents,
     judging,
     moves,
     outbox,
@@ -248,6 +260,42 @@ class SqlStore(ABC):
 
     async def locks(self) -> Mapping[str, RunId]:
         return await self._read(brakes.locks)
+
+    # ------------------------------------------------------------ incidents
+
+    async def incident(self, id: IncidentId) -> Incident:
+        return await self._look(lambda tx: incidents.one(tx, id))
+
+    async def find_incidents(
+        self,
+        *,
+        open: bool | None = None,
+        run: RunId | None = None,
+        alert: AlertId | None = None,
+        before: IncidentId | None = None,
+        limit: int = 100,
+    ) -> Sequence[Incident]:
+        return await self._read(
+            lambda tx: incidents.find(tx, open=open, run=run, alert=alert, before=before, limit=limit)
+        )
+
+    async def incident_runs(self, id: IncidentId) -> Sequence[Run]:
+        return await self._look(lambda tx: incidents.runs(tx, id))
+
+    async def due_incidents(self, limit: int) -> Sequence[Incident]:
+        return await self._look(lambda tx: incidents.due(tx, limit))
+
+    async def settled_incidents(self, after: IncidentId, limit: int) -> Sequence[Incident]:
+        return await self._look(lambda tx: incidents.settled(tx, after, limit))
+
+    async def joining_runs(self, limit: int) -> Sequence[tuple[IncidentId, Run]]:
+        return await self._look(lambda tx: incidents.joining(tx, limit))
+
+    async def next_incident_at(self) -> Instant | None:
+        return await self._look(incidents.next_at)
+
+    async def change_incident(self, incident: Incident, change: IncidentChange) -> Incident | None:
+        return await self._write(lambda tx: incidents.change(tx, incident, change), point="incident")
 
     # ------------------------------------------------------------ outbox
 

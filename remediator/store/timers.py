@@ -14,6 +14,8 @@ _SHIFTS = (
     "UPDATE run SET next_at = next_at + :by WHERE outcome IS NULL AND next_at IS NOT NULL",
     "UPDATE run SET lease_until = lease_until + :by WHERE outcome IS NULL AND lease_until IS NOT NULL",
     "UPDATE effect SET expires_at = expires_at + :by WHERE returned_at IS NULL",
+    # A chain counts from the declaration, which is still so long ago.
+    "UPDATE incident SET opened_at = opened_at + :by, next_at = next_at + :by WHERE resolved_at IS NULL",
     "UPDATE outbox SET next_at = next_at + :by WHERE sent_at IS NULL",
 )
 

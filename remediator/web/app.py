@@ -12,7 +12,18 @@ from starlette.responses import Response
 
 from remediator import __version__
 from remediator.errors import ConfigurationError, Conflict, NotAllowed, NotFound, StoreUnavailable
-from remediator.web import alerts, approvals, audit, controls, effects, openapi, operations, policies, runs
+from remediator.web import (
+    alerts,
+    approvals,
+    audit,
+    controls,
+    effects,
+    incidents,
+    openapi,
+    operations,
+    policies,
+    runs,
+)
 from remediator.web.body import Gone, TooLarge, content_length, read
 from remediator.web.credentials import CallerKeys
 from remediator.web.parameters import only_known
@@ -73,7 +84,7 @@ def create_app(daemon: Served) -> App:
     api.state.daemon = daemon
     api.state.keys = CallerKeys(daemon.settings.access.tokens)
     v1 = APIRouter(prefix="/api/v1", dependencies=[Depends(only_known)])
-    for module in (alerts, runs, approvals, audit, policies, controls, effects):
+    for module in (alerts, runs, approvals, incidents, audit, policies, controls, effects):
         v1.include_router(module.router)
     api.include_router(v1)
     api.include_router(operations.router)

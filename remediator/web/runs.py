@@ -31,6 +31,7 @@ class RunDetail(shapes.RunShape):
     intents: list[shapes.IntentShape]
     approvals: list[shapes.ApprovalShape]
     events: list[shapes.EventShape]
+    incidents: list[int]
 
 
 class Start(Body):
@@ -79,12 +80,14 @@ async def get_run(daemon: Daemon, caller: Viewer, id: Id) -> RunDetail:
     episodes = await store.episodes(run.id)
     intents = await store.intents(run.id)
     events = await store.audit(run=run.id, limit=EVENTS, oldest_first=True)
+    incidents = await store.find_incidents(run=run.id)
     return {
         **shapes.run(run),
         "alerts": [shapes.alert(episode) for episode in episodes],
         "intents": [shapes.intent(intent) for intent in intents],
         "approvals": [shapes.approval(asked) for asked in await store.approvals(run=run.id)],
         "events": [shapes.event(record) for record in events],
+        "incidents": sorted(one.id for one in incidents),
     }
 
 

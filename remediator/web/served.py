@@ -6,7 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from remediator.contracts import Opening, Receiver, Store
-from remediator.model import Alert, AlertId, Approval, Control, Decision, Effect, Instant, Millis, Run, RunId
+from remediator.model import (
+    Alert,
+    AlertId,
+    Approval,
+    Control,
+    Decision,
+    Effect,
+    Incident,
+    IncidentId,
+    Instant,
+    Millis,
+    Run,
+    RunId,
+)
 from remediator.settings import Role, Settings
 
 
@@ -62,4 +75,6 @@ class Served(Protocol):
     async def clear_target(self, target: str, reason: str, actor: str) -> bool: ...
     async def renew_effect(self, id: int, longer: Millis, reason: str, actor: str) -> Effect: ...
     async def return_effect(self, id: int, reason: str, actor: str) -> Run: ...
+    async def acknowledge(self, id: IncidentId, comment: str, actor: str) -> Incident: ...
+    async def resolve_incident(self, id: IncidentId, comment: str, actor: str) -> Incident: ...
     async def explain(self, id: AlertId, policy: str | None = None) -> Any: ...

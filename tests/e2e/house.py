@@ -66,7 +66,7 @@ class House(Installation):
         files["limits.yaml"] = (SHIPPED / "limits.yaml").read_text()
         files["escalation.yaml"] = escalation or (SHIPPED / "escalation.yaml").read_text()
         super().__init__(home, files, **{"senders": SENDERS, **settings})
-        self.program = Program(home, {})
+        self.command = Program(home, {})
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +91,7 @@ class House(Installation):
 
     def remediator(self, *words: str | int) -> Answer:
         """Run the command line beside the daemon."""
-        return self.program(*words, "--config", str(self.config))
+        return self.command(*words, "--config", str(self.config))
 
     def run(self, id: int | None = None) -> dict[str, Any]:
         """One run with all that is known about it: this one, else the only one."""

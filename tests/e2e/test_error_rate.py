@@ -105,7 +105,9 @@ def test_shifts_in_steps_and_succeeds_when_the_error_rate_falls(tmp_path: Path, 
         assert google.shifts() == [{NEW: 50, OLD: 50}, {OLD: 100}]
         assert run["target"] == "cloud_run:gcp-prod/film-api"
         assert [intent["outcome"] for intent in run["intents"]] == ["applied", "applied"]
-        assert [event["kind"] for event in run["events"]] == [
+        kinds = [event["kind"] for event in run["events"]]
+        assert kinds[2] == "incident.declared"  # a P1, so people know while it is being repaired
+        assert [one for one in kinds if not one.startswith(("incident.", "message."))] == [
             "run.created",
             "run.admitted",
             "action.applied",
@@ -156,12 +158,15 @@ def test_what_does_not_heal_is_reverted_and_a_person_is_called(tmp_path: Path, g
         assert google.run.serving("film-api") == {NEW: 100}
         assert [intent["kind"] for intent in run["intents"]] == ["apply", "apply", "revert", "revert"]
 
-        house.until(lambda: bool(pager.messages), "the person is told")
-        house.quiet(1.5)  # the outbox looks every second
-        (message,) = pager.messages
-        assert message["title"] == f"[P1] {POLICY} on cloud_run:gcp-prod/film-api: reverted"
+        house.until(lambda: len(pager.messages) >= 2, "the person is told of the incident, and how it stands")
+        house.quiet(2.5)  # incidents and the outbox are looked at every second
+        first, message = pager.messages
+        assert first["title"] == "INCIDENT DECLARED - P1: cloud_run:gcp-prod/film-api"
+        assert "STATUS UPDATE" in message["title"]
+        assert f"policy {POLICY}: reverted, because not_healed" in message["message"]
         assert "cloud_monitoring.share = 0.123" in message["message"]
-        assert f"remediator runs show {run['id']}" in message["message"]
+        (incident,) = run["incidents"]
+        assert f"remediator incidents show {incident}" in message["message"]
         assert "message.sent" in house.kinds(run=run["id"])
 
 
@@ -177,8 +182,8 @@ def test_a_change_by_a_person_in_between_is_left_alone(tmp_path: Path, google: G
         assert google.run.traffic("film-api") == {OLD: 30, NEW: 70}
         assert len(google.shifts()) == 1
         assert "changed by somebody else" in json.dumps(run["events"])
-        house.until(lambda: bool(pager.messages), "the person is told")
-        assert "Done: nothing was changed" in pager.messages[0]["message"]
+        house.until(lambda: any("Run 1" in one["message"] for one in pager.messages), "the person is told")
+        assert any("Done: nothing was changed" in one["message"] for one in pager.messages)
         assert house.get("targets")["items"] == []  # nothing is in doubt: the target is free
 
 

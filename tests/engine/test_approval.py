@@ -111,8 +111,8 @@ async def test_rejected() -> None:
         assert (run.outcome, run.reason) == (Outcome.REFUSED, Reason.APPROVAL_REJECTED)
         assert run.observed == "mary rejected it: looked at it"
         assert rig.world.calls == []
-        told = [one.message.subject for one in await rig.store.due_messages(10)]
-        assert any("refused" in subject for subject in told)
+        (told,) = await rig.called()
+        assert "refused, because approval_rejected" in told.body
 
 
 async def test_expired() -> None:

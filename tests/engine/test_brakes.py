@@ -149,7 +149,7 @@ async def test_waiting_ends_with_give_up_in_a_persons_hands() -> None:
         run = await r.run()
         assert (run.outcome, run.reason) == (Outcome.REFUSED, Reason.GAVE_UP)
         assert run.updated_at == START + 30 * MINUTE
-        assert len(await r.store.due_messages(10)) == 1
+        assert len(await r.called()) == 1
 
 
 async def test_further_episodes_of_a_target_attach_to_its_open_run() -> None:

@@ -64,7 +64,7 @@ async def test_it_is_audited_with_the_last_run_and_people_are_told_once() -> Non
     async with made as r:
         await one_after_the_other(r, range(5))
         third = (await r.runs())[2]
-        kinds = await r.story(third.id)
+        kinds = [kind for kind in await r.story(third.id) if not kind.startswith("incident.")]
         assert kinds[-2:] == ["run.escalated", "breaker.tripped"]
         (event,) = [one.event for one in await r.events() if one.event.kind == "breaker.tripped"]
         assert (event.policy, event.observed, event.allowed) == (

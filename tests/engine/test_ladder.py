@@ -142,7 +142,7 @@ async def test_a_lease_puts_the_prior_value_back_in_time() -> None:
         assert list(await r.store.effects()) == []
         back = (await r.runs())[-1]
         assert (back.outcome, back.reason) == (Outcome.REVERTED, Reason.LEASE_EXPIRED)
-        assert list(await r.store.due_messages(10)) == []
+        assert list(await r.called()) == []
 
 
 async def test_a_lease_is_extended_once_while_the_alert_fires_then_a_person_decides() -> None:
@@ -154,7 +154,7 @@ async def test_a_lease_is_extended_once_while_the_alert_fires_then_a_person_deci
         assert r.world.sizes["gpu"] == 5
         reasons = [run.reason for run in await r.runs()][1:]
         assert reasons == [Reason.LEASE_EXTENDED, Reason.LEASE_STILL_NEEDED]
-        assert len(await r.store.due_messages(10)) == 1
+        assert len(await r.called()) == 1
 
 
 async def test_a_lease_is_needed_while_any_alert_of_its_run_fires() -> None:

@@ -139,7 +139,7 @@ async def test_recalled_it_goes_back_at_once_also_while_the_alert_fires() -> Non
         assert [(one.actor, one.reason) for one in opened] == [("alice", "returned_by_person")]
         await r.until(3 * HOUR)
         assert len(await returns(r)) == 1
-        assert list(await r.store.due_messages(10)) == []
+        assert list(await r.called()) == []
 
 
 async def test_a_pause_holds_what_is_recalled() -> None:
@@ -174,8 +174,8 @@ async def test_what_was_left_to_a_person_goes_back_by_recall() -> None:
         effect = await lent(r)
         await r.until(5 * HOUR)
         assert (await r.store.effect(effect.id)).outcome == LEFT_TO_PERSON
-        (message,) = await r.store.due_messages(10)
-        assert f"remediator effects return {effect.id}" in message.message.body
+        (message,) = await r.called()
+        assert f"remediator effects return {effect.id}" in message.body
         await recall(r, effect.id)
         await r.until(5 * HOUR + MINUTE)
         assert r.world.sizes["gpu"] == 3
@@ -261,7 +261,7 @@ async def test_two_fields_that_run_out_open_one_return() -> None:
             Reason.LEASE_STILL_NEEDED,
         ]
         assert {one.outcome for one in await r.store.effects(open=False)} == {LEFT_TO_PERSON}
-        assert len(await r.store.due_messages(10)) == 1
+        assert len(await r.called()) == 1
 
 
 async def test_a_lease_outlives_what_a_former_version_did_not_write() -> None:

@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from remediator.engine.case import Tools
 from remediator.engine.execute import Execute
+from remediator.engine.incidents import Incidents, Telling
 from remediator.engine.policies import Policies
 from remediator.engine.threads import Threads
 from remediator.engine.worker import Worker
@@ -41,6 +42,7 @@ from remediator.model import (
     Run,
     Status,
 )
+from remediator.notify.audience import Routing
 from remediator.store import open_store
 from tests.engine.world import Given, Rig, Told, World
 
@@ -160,6 +162,7 @@ class Restartable(Rig):
         # No call hangs here, and a machine under load must not look as if one did.
         execute = Execute(Given, Threads(), read_timeout=60.0, apply_timeout=60.0)
         self.worker = Worker("rig", Tools(self.store, self.known, execute), self.policies)
+        self.incidents = Incidents(self.store, self.policies, Telling(Routing()))
 
     async def restart(self) -> None:
         await self.worker.stop(5)

@@ -89,9 +89,9 @@ async def test_not_healed_is_reverted_and_escalated() -> None:
         assert [size for _, size, _ in r.world.calls] == [5, 3]
         assert run.outcome is Outcome.REVERTED
         assert run.reason is Reason.NOT_HEALED
-        (message,) = await r.store.due_messages(10)
-        assert message.message.chain == "on-call"
-        assert "world:gpu" in message.message.subject
+        (message,) = await r.called()
+        assert message.notifiers == ("primary",)
+        assert "world:gpu" in message.subject
 
 
 async def test_no_data_at_verify_is_not_health_and_the_effect_stays() -> None:
@@ -154,7 +154,7 @@ async def test_observe_mode_plans_and_touches_nothing() -> None:
         assert "size=3 → size=5" in run.observed
         assert r.world.calls == []
         assert await r.store.intents(run.id) == []
-        assert await r.store.due_messages(10) == []
+        assert await r.called() == []
 
 
 async def test_nothing_to_do_is_told_to_a_person() -> None:
@@ -164,7 +164,7 @@ async def test_nothing_to_do_is_told_to_a_person() -> None:
         run = await r.run()
         assert run.outcome is Outcome.NOTHING_TO_DO
         assert "10 already, at most 10" in run.observed
-        assert len(await r.store.due_messages(10)) == 1
+        assert len(await r.called()) == 1
 
 
 async def test_never_beyond_the_maximum() -> None:

@@ -85,9 +85,9 @@ async def test_the_message_about_an_unknown_outcome_does_not_say_that_nothing_wa
     async with Rig(POLICY, world=World(faults=["lost-before"])) as r:
         await r.fire()
         await r.until(5 * MINUTE)
-        (due,) = await r.store.due_messages(10)
-        assert "nothing was changed" not in due.message.body
-        assert "Not known whether it was done: world.resize on world:gpu: size=3 → size=5" in due.message.body
+        (due,) = await r.called()
+        assert "nothing was changed" not in due.body
+        assert "Not known whether it was done: world.resize on world:gpu: size=3 → size=5" in due.body
 
 
 async def test_a_lease_of_a_run_by_hand_comes_back_although_nobody_resolves_its_alert() -> None:

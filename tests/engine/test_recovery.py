@@ -44,7 +44,7 @@ async def test_a_quarantine_on_the_way_back_is_handed_to_a_person_at_once() -> N
         run = await r.run()
         assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.QUARANTINED)
         assert [size for _, size, _ in r.world.calls] == [5]
-        assert len(await r.store.due_messages(10)) == 1
+        assert len(await r.called()) == 1
 
 
 async def test_a_lease_that_cannot_be_returned_is_a_persons_and_not_open_for_ever() -> None:
@@ -58,7 +58,7 @@ async def test_a_lease_that_cannot_be_returned_is_a_persons_and_not_open_for_eve
         assert list(await r.store.effects()) == []
         (closed,) = await r.store.effects(open=False)
         assert (closed.outcome, closed.return_run) == ("left to a person", back.id)
-        assert len(await r.store.due_messages(10)) == 1
+        assert len(await r.called()) == 1
 
 
 async def test_a_lease_of_a_quarantined_target_is_told_to_a_person() -> None:
@@ -71,7 +71,7 @@ async def test_a_lease_of_a_quarantined_target_is_told_to_a_person() -> None:
         assert r.world.sizes["gpu"] == 5
         back = (await r.runs())[-1]
         assert (back.outcome, back.reason) == (Outcome.ESCALATED, Reason.QUARANTINED)
-        assert len(await r.store.due_messages(10)) == 1
+        assert len(await r.called()) == 1
 
 
 async def test_going_back_that_is_throttled_for_ever_leaves_no_call_undecided() -> None:
@@ -104,7 +104,7 @@ async def test_a_call_whose_answer_is_always_lost_is_not_repeated_for_ever() -> 
         run = await r.run()
         assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.ACTION_UNKNOWN)
         assert run.updated_at <= START + 32 * MINUTE  # give_up, a landing time, and the last look
-        assert len(await r.store.due_messages(10)) == 1
+        assert len(await r.called()) == 1
         assert len(await r.store.controls()) == 1
 
 
@@ -222,7 +222,7 @@ async def test_a_fault_in_the_daemon_is_tried_again_and_then_told_to_a_person() 
         run = await r.run()
         assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.ACTION_FAILED)
         assert "the catalogue is broken" in run.observed
-        assert len(await r.store.due_messages(10)) == 1
+        assert len(await r.called()) == 1
 
 
 async def test_a_fault_in_the_daemon_that_passes_is_forgotten() -> None:
@@ -244,7 +244,7 @@ async def test_a_fault_while_an_outcome_is_unknown_ends_in_quarantine() -> None:
         run = await r.run()
         assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.ACTION_UNKNOWN)
         assert [control.kind for control in await r.store.controls()] == [ControlKind.QUARANTINE]
-        assert len(await r.store.due_messages(10)) == 1
+        assert len(await r.called()) == 1
 
 
 # ---------------------------------------------------------------- policies that can no longer be read
@@ -271,7 +271,7 @@ async def test_a_run_whose_policy_can_no_longer_be_read_waits_and_is_then_a_pers
         assert (run.outcome, run.reason) == (Outcome.REFUSED, Reason.POLICIES_CHANGED)
         assert r.world.calls == []
         assert (await r.story(run.id)).count("run.waiting") == 1
-        assert len(await r.store.due_messages(10)) == 1
+        assert len(await r.called()) == 1
 
 
 async def test_a_run_whose_policy_can_be_read_again_goes_on() -> None:
@@ -296,7 +296,7 @@ async def test_a_call_in_doubt_whose_policy_can_no_longer_be_read_is_quarantined
         run = await r.run()
         assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.ACTION_UNKNOWN)
         assert await r.store.locks() == {"world/earth/gpu": run.id}
-        assert len(await r.store.due_messages(10)) == 1
+        assert len(await r.called()) == 1
 
 
 async def test_a_process_that_cannot_load_the_active_set_claims_nothing_until_it_can(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from remediator.contracts import (
 )
 from remediator.engine.case import Rules, Tools
 from remediator.engine.execute import Execute
+from remediator.engine.incidents import Incidents, Telling
 from remediator.engine.policies import Policies
 from remediator.engine.threads import Threads
 from remediator.engine.worker import Worker
@@ -49,6 +50,7 @@ from remediator.model import (
     Episode,
     Instant,
     Landed,
+    Message,
     Millis,
     Plan,
     Reading,
@@ -60,6 +62,7 @@ from remediator.model import (
     Status,
     Target,
 )
+from remediator.notify.audience import Routing
 from remediator.policy.set import PolicySet, compile_set
 from remediator.policy.vocabulary import Vocabulary
 from remediator.store import open_store
@@ -386,8 +389,10 @@ class Rig:
         apply_timeout: float = 0.3,
         approvals: Rules | None = None,
         chains: bool = False,
+        telling: Telling | None = None,
     ) -> None:
         self.world = world or World()
+        self.telling = telling or Telling(Routing(notifiers=("primary",)))
         self.clock = DrivenClock(start)
         self.known = Known(self.world)
         self.files = {f"{_name(text)}.yaml": text for text in (policies or (POLICY,))}
@@ -401,10 +406,14 @@ class Rig:
         self.link = LosesAnswers(self.store)
         tools = Tools(cast(Store, self.link), self.known, execute, approvals or Rules())
         self.worker = Worker("rig", tools, self.policies)
+        self.incidents = Incidents(self.store, self.policies, self.telling)
 
     def compile(self, files: Any) -> PolicySet:
         words = Vocabulary(
-            catalogue=self.known, connections={}, senders=frozenset({"am"}), notifiers=frozenset({"primary"})
+            catalogue=self.known,
+            connections={},
+            senders=frozenset({"am"}),
+            notifiers=frozenset(self.telling.routing.notifiers),
         )
         return compile_set(files, words)
 
@@ -458,7 +467,9 @@ class Rig:
         end = Instant(START + span)
         for _ in range(5000):
             await self.worker.drain()
-            due = await self.store.next_due()
+            await self.incidents.once()
+            times = (await self.store.next_due(), await self.store.next_incident_at())
+            due = min((at for at in times if at is not None), default=None)
             if due is None or due > end:
                 break
             self.clock.set(Instant(max(due, self.clock.now())))
@@ -466,6 +477,7 @@ class Rig:
             raise AssertionError("the engine never comes to rest")
         self.clock.set(max(end, self.clock.now()))
         await self.worker.drain()
+        await self.incidents.once()
 
     async def runs(self) -> list[Run]:
         return list(reversed(await self.store.find_runs()))
@@ -473,6 +485,15 @@ class Rig:
     async def run(self) -> Run:
         (run,) = await self.runs()
         return run
+
+    async def called(self) -> list[Message]:
+        """What people are to be told of new incidents, and were not yet."""
+        return [one for one in await self.said() if "DECLARED" in one.subject]
+
+    async def said(self) -> list[Message]:
+        """Everything that waits in the outbox, oldest first."""
+        await self.incidents.once()
+        return [one.message for one in await self.store.due_messages(1000)]
 
     async def story(self, run: RunId | None = None) -> list[str]:
         """The kinds of the audit events, oldest first."""

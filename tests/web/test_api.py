@@ -298,6 +298,7 @@ def test_a_body_for_the_api_is_bounded(local: Running) -> None:
 READS = [
     "/api/v1/alerts",
     "/api/v1/runs",
+    "/api/v1/incidents",
     "/api/v1/audit",
     "/api/v1/policies",
     "/api/v1/effects",
@@ -307,6 +308,8 @@ READS = [
 CHANGES = [
     "/api/v1/runs",
     "/api/v1/runs/1/cancel",
+    "/api/v1/incidents/1/ack",
+    "/api/v1/incidents/1/resolve",
     "/api/v1/control/pause",
     "/api/v1/policies/hold-still/restore",
     "/api/v1/effects/1/renew",
