@@ -846,6 +846,18 @@ class Store(Protocol):
     async def record(self, events: Sequence[AuditEvent], messages: Sequence[Message] = ()) -> None:
         """Append events, and post what people are to be told with them."""
 
+    async def once(
+        self, key: str, keep: Instant, events: Sequence[AuditEvent], messages: Sequence[Message] = ()
+    ) -> bool:
+        """As `record`, unless something was recorded under this key: then False, and nothing is written.
+
+        Args:
+            keep: until when the key must be remembered.
+        """
+
+    async def said(self, keys: Sequence[str]) -> frozenset[str]:
+        """Which of these keys `once` has recorded something under."""
+
     async def audit(
         self,
         *,

@@ -14,6 +14,7 @@ from remediator import metrics
 from remediator.clock import SteadyClock
 from remediator.contracts import Catalogue, Delivery, Hint, Parsed, Receiver, Store
 from remediator.engine import lease
+from remediator.engine.announcing import Announcing
 from remediator.engine.authority import refuse
 from remediator.engine.explain import Explanation, explain
 from remediator.engine.incidents import Incidents
@@ -108,6 +109,7 @@ class Daemon:
             (0.5, "seal", Sealer(self.store)),
             (1.0, "probe", Probe(self.store)),
             (1.0, "storms", StormWatch(self.store, self.policies)),
+            (15.0, "windows", Announcing(self.store, self.policies)),
             (2.0, "gauges", Gauges(self.store)),
             (3600.0, "retention", Retention(self.store, keep)),
             (1.0, "clock", ClockWatch(self.store, self.clock)),

@@ -19,6 +19,7 @@ from remediator.policy.escalation import LOG, Escalation
 from remediator.policy.faults import PolicyErrors, did_you_mean, shorten
 from remediator.policy.index import Index
 from remediator.policy.limits import GlobalLimits
+from remediator.policy.lint import lint
 from remediator.policy.matcher import Matcher
 from remediator.policy.ruling import ever_open
 from remediator.policy.schema import Policy
@@ -105,7 +106,7 @@ class _Compilation:
             limits=limits,
             windows=MappingProxyType(windows),
             escalation=escalation,
-            warnings=tuple(_warnings(limits, index)),
+            warnings=(*self._lints(), *_warnings(index)),
             _matchers=self._matchers,
             _index=index,
         )
@@ -217,6 +218,11 @@ class _Compilation:
                 )
             self._report(self._origin[name], faults)
 
+    def _lints(self) -> Iterator[str]:
+        for name, policy in sorted(self._policies.items()):
+            for warning in lint(policy):
+                yield f"{self._origin[name]}: {warning}"
+
     def _ever_open(self, windows: Mapping[str, Window], only_during: tuple[str, ...]) -> bool:
         if only_during not in self._open:
             self._open[only_during] = ever_open(windows, only_during)
@@ -238,7 +244,7 @@ def _unknown(kind: str, name: str, known: Mapping[str, object] | frozenset[str],
     return f"no {kind} is named {shorten(name)!r} in {where}{did_you_mean(name, known)}"
 
 
-def _warnings(limits: GlobalLimits, index: Index[Policy]) -> list[str]:
+def _warnings(index: Index[Policy]) -> list[str]:
     found: list[str] = []
     if index.residual > MANY_RESIDUAL:
         found.append(

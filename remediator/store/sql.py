@@ -50,6 +50,7 @@ from remediator.store import (
     outbox,
     policies,
     probe,
+    saying,
     surges,
     timers,
     trail,
@@ -316,6 +317,21 @@ class SqlStore(ABC):
             outbox.post(tx, messages)
 
         await self._write(work)
+
+    async def once(
+        self, key: str, keep: Instant, events: Sequence[AuditEvent], messages: Sequence[Message] = ()
+    ) -> bool:
+        def work(tx: Tx) -> bool:
+            if not saying.once(tx, key, keep):
+                return False
+            trail.append(tx, events)
+            outbox.post(tx, messages)
+            return True
+
+        return await self._write(work)
+
+    async def said(self, keys: Sequence[str]) -> frozenset[str]:
+        return await self._look(lambda tx: saying.said(tx, keys))
 
     async def audit(
         self,

@@ -370,6 +370,20 @@ windows:
     assert compiled({"windows.yaml": some} | relies).windows  # other targets are left
 
 
+def test_a_verify_that_looks_too_early_is_warned_about() -> None:
+    """What needed five minutes to show, may need as long to go; and a cooldown that ends before verify can
+    know lets another policy act on what has just been healed."""
+    assert compiled(good("a", ("within: 20m", "within: 4m"))).warnings == (
+        "a.yaml: verify.within is 4m and for is 5m: what needed that long to show may need as long to go, "
+        "so a good fix can be judged too early",
+    )
+    hasty = ("on_failure", "limits: {cooldown: 1m}\non_failure")
+    (warning,) = compiled(good("a", hasty, ("  after: 2m", "  after: 2m\n  stable_for: 1m"))).warnings
+    assert warning.startswith("a.yaml: limits.cooldown is 1m and verify needs 2m + 1m (after, stable_for)")
+    watching = ("mode: enforce", "mode: observe"), ("within: 20m", "within: 4m")
+    assert compiled(good("a", *watching)).warnings == ()
+
+
 def test_many_policies_without_an_equality_matcher_are_warned_about() -> None:
     def files(count: int) -> dict[str, str]:
         return {

@@ -315,3 +315,20 @@ async def test_a_target_is_known_by_every_name_that_acted_on_it(world: World) ->
         world.later(DAY)
     assert await world.store.names("k:x") == ["db:a", "db:b"]
     assert await world.store.names("k:y") == []
+
+
+# ---------------------------------------------------------------- said once
+
+
+async def test_what_was_said_is_not_said_again(world: World) -> None:
+    keep = Instant(START + 60 * DAY)
+    event = AuditEvent(kind="window.announced")
+    assert await world.store.once("window:a:begin", keep, (event,), (MESSAGE,)) is True
+    assert await world.store.once("window:a:begin", keep, (event,), (MESSAGE,)) is False
+    assert await world.store.said(["window:a:begin", "window:b:begin"]) == {"window:a:begin"}
+    assert len(await world.store.due_messages(10)) == 1
+    assert await world.kinds(kind="window.announced") == ["window.announced"]
+    world.later(60 * DAY + 1)
+    assert await world.store.once("window:b:begin", Instant(world.now + DAY), (event,))
+    assert await world.store.said(["window:a:begin", "window:b:begin"]) == {"window:b:begin"}
+    assert await world.store.active_revision() is None
