@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from bench import acting, footprint, intake
+from bench import acting, footprint, intake, pausing
 from bench.table import Row, keep, machine, text
 from tests.servers.process import Failed
 
@@ -22,6 +22,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "idle": footprint.idle,
     "full": footprint.full,
     "help": footprint.help_text,
+    "pausing": pausing.pausing,
 }
 
 

@@ -122,6 +122,7 @@ class Daemon(Server):
         policies: file name → policy.
         limits: limits.yaml.
         connections: as in settings.
+        store: its address; a file of its own otherwise.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Daemon(Server):
         *,
         limits: dict[str, Any] | None = None,
         connections: dict[str, Any] | None = None,
+        store: str = "",
     ) -> None:
         super().__init__("daemon")
         token = secrets.token_urlsafe(16)
@@ -137,7 +139,7 @@ class Daemon(Server):
         self.config = self.directory / "remediator.yaml"
         settings = {
             "server": {"port": self.port},
-            "store": {"url": f"sqlite:///{self.directory / 'remediator.db'}"},
+            "store": {"url": store or f"sqlite:///{self.directory / 'remediator.db'}"},
             "policies": {"dir": "policies"},
             "senders": {SENDER: {"kind": "alertmanager", "auth": {"bearer": token}}},
             "connections": connections or {},

@@ -58,6 +58,8 @@ def patient(case: Case, wait: Wait) -> Step:
 
 def later(case: Case, step: Later, events: tuple[AuditEvent, ...], extra: Extra) -> Move:
     """A timer."""
+    if step.reason is not None and step.reason is not case.run.reason:
+        metrics.WAITS.labels(step.reason).inc()
     move = Move(
         state=step.state,
         next_at=step.next_at,

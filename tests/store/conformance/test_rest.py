@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from remediator.contracts import Bad, NewEffect, Revision
@@ -42,12 +43,39 @@ RESUMED = AuditEvent(kind="control.resumed", actor="alice")
 
 async def test_a_brake_is_set_replaced_and_lifted(world: World) -> None:
     await world.store.set_control(pause(), PAUSED)
-    await world.store.set_control(pause(reason="longer drill"), PAUSED)
-    assert await world.store.controls() == [pause(reason="longer drill")]
+    standing = await world.store.set_control(pause(reason="longer drill"), PAUSED)
+    assert await world.store.controls() == [standing]
+    before = {"reason": "drill", "actor": "alice", "since": START, "until": None}
+    assert (standing.reason, standing.data) == ("longer drill", {**pause().data, "before": before})
     assert await world.store.clear_control(ControlKind.PAUSE, "", RESUMED)
     assert await world.store.controls() == []
     assert not await world.store.clear_control(ControlKind.PAUSE, "", RESUMED)
     assert await world.kinds() == ["control.paused", "control.paused", "control.resumed"]
+
+
+async def test_a_pause_takes_nothing_from_one_that_lasts_longer(world: World) -> None:
+    short, long = Instant(START + HOUR), Instant(START + 4 * HOUR)
+
+    async def paused(reason: str, until: Instant | None, actor: str = "alice") -> str:
+        wanted = msgspec.structs.replace(pause(reason=reason), until=until, actor=actor)
+        standing = await world.store.set_control(wanted, PAUSED)
+        assert await world.store.controls() == [standing]
+        return standing.reason
+
+    assert await paused("first", long) == "first"
+    assert await paused("shorter", short, "bob") == "first"
+    assert await paused("the clock jumped", None, "daemon") == "the clock jumped"
+    assert await paused("lunch", short) == "the clock jumped"
+    events = [one.event.data for one in await world.store.audit(oldest_first=True)]
+    stays = {"reason": "first", "actor": "alice", "until": long}
+    assert [data.get("stays") for data in events[:2]] == [None, stays]
+    assert events[2]["replaced"]["reason"] == "first"
+    assert events[3]["stays"]["reason"] == "the clock jumped"
+    world.later(5 * HOUR)
+    assert await world.store.clear_control(ControlKind.PAUSE, "", RESUMED)
+    assert await paused("ends", Instant(world.now + HOUR)) == "ends"
+    world.later(2 * HOUR)
+    assert await paused("after one that is over", Instant(world.now + 1)) == "after one that is over"
 
 
 async def test_people_are_told_with_what_they_are_told_of(world: World) -> None:
