@@ -42,6 +42,7 @@ def _one(args: argparse.Namespace, store: str, without: str) -> int:
         long_stops=args.long_stops if replicas > 1 else min(1, args.long_stops),
         lease=args.lease,
         without=without,
+        patience=60 if without else 240,
         pace=2.0 if replicas == 1 else 1.4,
     )
     left_out = f", WITHOUT {without} (a control: it must fail)" if without else ""

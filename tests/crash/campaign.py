@@ -27,7 +27,8 @@ class Plan:
     """What a campaign does. All of it follows from the seed, except when exactly a signal hits.
 
     lease: seconds; below 30 the daemons are started by `tests.crash.daemon`. without: a safety left out.
-    pace: seconds between two events that happen to the daemons, on average.
+    pace: seconds between two events that happen to the daemons, on average. brief: everything is resolved
+    when the last kill is over, so that no run waits for anything for long.
     """
 
     seed: int
@@ -38,6 +39,7 @@ class Plan:
     lease: float = PRODUCTION_LEASE
     pace: float = 2.0
     without: str = ""
+    brief: bool = False
     patience: float = 240.0
 
     @property
@@ -92,6 +94,8 @@ def campaign(
             while not (chaos.done and sender.done):
                 time.sleep(0.25)
                 tell(status())
+            if plan.brief:
+                sender.resolve_all()
             rest = _rest(fleet, chaos, plan.patience, lambda open_: tell(f"{status()}, {open_} runs open"))
             sender.stop()
             result = Result()

@@ -29,7 +29,9 @@ class Fleet:
         self, home: Path, count: int, store: str | None, witness: str, program: Sequence[str] = ()
     ) -> None:
         self.replicas: list[Installation] = []
-        settings = {"engine": {"action_timeout": "4s", "check_timeout": "4s", "shutdown_grace": "10s"}}
+        settings = {
+            "engine": {"workers": 12, "action_timeout": "4s", "check_timeout": "4s", "shutdown_grace": "10s"}
+        }
         for number in range(count):
             place = home / f"replica{number}"
             place.mkdir(parents=True)

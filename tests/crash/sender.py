@@ -56,6 +56,12 @@ class Sender:
         with self._lock:
             return not self._due and not self._under_way
 
+    def resolve_all(self) -> None:
+        """The trouble is over: what was accepted is resolved, if it is not yet."""
+        with self._lock:
+            for problem in self.accepted:
+                self._later(time.monotonic(), "resolved", (problem,))
+
     def stop(self) -> None:
         self._stop.set()
         for thread in self._threads:
