@@ -79,7 +79,7 @@ def campaign(
         address = store or f"sqlite:///{fleet.replicas[0].database}"
         try:
             fleet.start()
-            span = (plan.kills * 4 // 3 + plan.long_stops) * plan.pace
+            span = (plan.kills * 1.6 + plan.long_stops) * plan.pace
             sender = Sender(fleet.urls, load, rate=max(1.0, plan.alerts / (span * 0.8)), seed=plan.seed)
             chaos = Chaos(fleet, plan.seed, plan.kills, plan.long_stops, plan.lease, plan.pace)
             sender.start()
@@ -187,6 +187,8 @@ def _counts(case: Case, fleet: Fleet, sender: Sender, chaos: Chaos, took: float)
         "kill -9": fleet.kills,
         "stopped and continued": fleet.stops,
         "… for longer than a lease": fleet.long_stops,
+        "restarted in order": fleet.stopped_in_order,
+        "paused by a person": fleet.paused,
         "runs": len(case.ledger.runs),
         **{f"… {name}": outcomes[name] for name in sorted(outcomes)},
         **{f"waits: {name}": waits[name] for name in sorted(waits)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import threading
@@ -45,10 +46,11 @@ class Fleet:
             if program:
                 one.program = (program[0], str(one.config), *program[1:])
             self.replicas.append(one)
-        self.kills = self.stops = self.long_stops = self.restarts = 0
+        self.kills = self.stops = self.long_stops = self.stopped_in_order = self.paused = 0
         self.ended: list[str] = []
         self.unquiet_until = 0.0
         self._stopped: dict[int, float] = {}
+        self._leaving: set[int] = set()
 
     @property
     def urls(self) -> list[str]:
@@ -70,7 +72,8 @@ class Fleet:
         for number, one in enumerate(self.replicas):
             process = one.process
             if process is not None and not process.running:
-                self.ended.append(f"replica {number} ended with {process.returncode}: {process.tail(5)}")
+                if process.returncode != 0 or number not in self._leaving:
+                    self.ended.append(f"replica {number} ended with {process.returncode}: {process.tail(5)}")
                 self._start(number)
 
     def kill(self, number: int) -> None:
@@ -80,8 +83,26 @@ class Fleet:
         self.replicas[number].kill()
         self._start(number)
 
+    def ask_to_stop(self, number: int) -> None:
+        """SIGTERM, as an upgrade does; started again once it has ended, which must be in order."""
+        one = self.replicas[number]
+        process = one.process
+        # One that is just starting has nothing to hand over, and is ended by the signal itself.
+        if process is not None and number in self.running and number not in self._leaving and one._ready():
+            self.stopped_in_order += 1
+            self._leaving.add(number)
+            process.signal(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """A person pauses the daemon, for a moment."""
+        one = self.any_ready()
+        if one is not None:
+            said = {"reason": "a drill", "expires": "2s"}
+            with contextlib.suppress(httpx2.TransportError):
+                self.paused += one.http.post("/api/v1/control/pause", json=said).status_code == 200
+
     def _start(self, number: int) -> None:
-        self.restarts += 1
+        self._leaving.discard(number)
         self.replicas[number].start(wait=False)
 
     def halt(self, number: int, seconds: float, long: bool = False) -> None:
@@ -124,13 +145,11 @@ class Fleet:
         if one is None or not self.quiet:
             return 0
         cleared = 0
-        try:
+        with contextlib.suppress(httpx2.TransportError):
             for target in one.http.get("/api/v1/targets").json()["items"]:
                 if target["quarantine"]:
                     said = {"target": target["key"], "reason": "looked at it"}
                     cleared += one.http.post("/api/v1/targets/clear", json=said).status_code == 200
-        except httpx2.TransportError:
-            pass
         return cleared
 
     def close(self) -> None:
@@ -139,17 +158,19 @@ class Fleet:
 
 
 class Chaos:
-    """What happens to a fleet, by the seed: mostly kills, short pauses, and pauses longer than a lease.
+    """What happens to a fleet, by the seed: mostly kills; stops, short and longer than a lease; restarts in
+    order; and a person who pauses the daemon for a moment, or clears a target in doubt.
 
     Args:
         kills: how many.
-        long: how many pauses longer than `lease` seconds.
+        long: how many stops longer than `lease` seconds.
         pace: seconds between two events, on average.
     """
 
     def __init__(self, fleet: Fleet, seed: int, kills: int, long: int, lease: float, pace: float) -> None:
         luck = random.Random(f"chaos {seed}")
         events = ["kill"] * kills + ["stop"] * (kills // 3) + ["long"] * long
+        events += ["term", "pause"] * (kills // 8)
         luck.shuffle(events)
         self.left = events
         self.cleared = 0
@@ -183,9 +204,13 @@ class Chaos:
                 fleet.kill(number)
             elif event == "stop":
                 fleet.halt(number, luck.uniform(0.1, 2.5))
+            elif event == "term":
+                fleet.ask_to_stop(number)
+            elif event == "pause":
+                fleet.pause()
             else:
                 fleet.halt(number, self._lease + luck.uniform(1, 5), long=True)
-        while fleet._stopped:
+        while fleet._stopped or fleet._leaving:
             fleet.tick()
             time.sleep(0.05)
         self._over.set()

@@ -286,6 +286,15 @@ def too_many_at_once(case: Case) -> Iterable[str]:
             yield f"run {run} acted beside {len(own)} others of {row['policy']}"
 
 
+def acted_while_paused(case: Case) -> Iterable[str]:
+    """From the moment in which a pause is written until its end nothing is permitted, not even going back."""
+    for pause in case.ledger.events_of("control.paused"):
+        until = pause["data"].get("until") or float("inf")
+        for intent in case.ledger.intents:
+            if pause["at"] < intent["created_at"] < until:
+                yield f"run {intent['run']} was admitted {intent['created_at'] - pause['at']} ms into a pause"
+
+
 def observed_acted(case: Case) -> Iterable[str]:
     """Mode observe calls nobody."""
     for intent in case.ledger.intents:
@@ -348,6 +357,7 @@ INVARIANTS: dict[str, Callable[[Case], Iterable[str]]] = {
     "budgets exceeded": over_budget,
     "cooldowns broken": cooldown_broken,
     "runs beyond concurrency": too_many_at_once,
+    "actions during a pause": acted_while_paused,
     "actions of mode observe": observed_acted,
     "runs not explained": unexplained,
     "locks, calls or leases left behind": left_behind,
