@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -19,36 +21,48 @@ STORES = {"sqlite": 1, "postgres": 3}
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the daemons end with us
     args = _arguments()
     stores = list(STORES) if args.store == "both" else [args.store]
     if not args.controls:
-        return max(_one(args, store, "") for store in stores)
-    failed = 0
-    for without, store in (("intent", "sqlite"), ("epoch", "postgres")):
-        if store in stores:
-            failed += _one(args, store, without) == 0
-    if failed:
-        print("A control found nothing: the harness would not see that fault.")
-    return 1 if failed else 0
+        return max(_one(store, _plan(args, store)) for store in stores)
+    blind = [
+        plan.without
+        for store, plan in _controls(args.seed).items()
+        if store in stores and _one(store, plan) == 0
+    ]
+    if blind:
+        print(f"Nothing was found without {', '.join(blind)}: the harness would not see that fault.")  # noqa: T201
+    return 1 if blind else 0
 
 
-def _one(args: argparse.Namespace, store: str, without: str) -> int:
+def _plan(args: argparse.Namespace, store: str) -> Plan:
     replicas = STORES[store]
-    plan = Plan(
+    return Plan(
         seed=args.seed,
         alerts=args.alerts,
         kills=args.kills,
         replicas=replicas,
         long_stops=args.long_stops if replicas > 1 else min(1, args.long_stops),
         lease=args.lease,
-        without=without,
-        patience=60 if without else 240,
         pace=2.0 if replicas == 1 else 1.4,
     )
-    left_out = f", WITHOUT {without} (a control: it must fail)" if without else ""
-    print(
-        f"{store}: {replicas} daemon(s), {plan.alerts} alerts, {plan.kills} kills, SEED={plan.seed}{left_out}"
-    )
+
+
+def _controls(seed: int) -> dict[str, Plan]:
+    """Kills are what the intent is for; stops longer than a lease are what the epoch is for."""
+    common = Plan(seed=seed, alerts=150, kills=10, long_stops=0, patience=60)
+    return {
+        "sqlite": replace(common, without="intent"),
+        "postgres": replace(common, without="epoch", replicas=3, kills=2, long_stops=10, lease=4),
+    }
+
+
+def _one(store: str, plan: Plan) -> int:
+    """0 if every invariant held."""
+    left_out = f", WITHOUT {plan.without} (a control: it must fail)" if plan.without else ""
+    said = f"{plan.replicas} daemon(s), {plan.alerts} alerts, {plan.kills} kills"
+    print(f"{store}: {said}, SEED={plan.seed}{left_out}", flush=True)  # noqa: T201
     home = Path(tempfile.mkdtemp(prefix="remediator-crash-"))
     with ExitStack() as stack:
         address = None
@@ -59,13 +73,13 @@ def _one(args: argparse.Namespace, store: str, without: str) -> int:
                 link.execute("CREATE DATABASE crash")
         result = campaign(plan, home, address, _tell)
     _tell("")
-    print(table(result))
+    print(table(result))  # noqa: T201
     broken = invariants_broken(result)
     if broken:
-        print(f"\n{store}: VIOLATED: {', '.join(broken)}. What it left: {home}\n")
+        print(f"\n{store}: VIOLATED: {', '.join(broken)}. What it left: {home}\n", flush=True)  # noqa: T201
         return 1
     shutil.rmtree(home, ignore_errors=True)
-    print(f"\n{store}: every invariant held\n")
+    print(f"\n{store}: every invariant held\n", flush=True)  # noqa: T201
     return 0
 
 

@@ -81,7 +81,15 @@ def campaign(
             fleet.start()
             span = (plan.kills * 1.6 + plan.long_stops) * plan.pace
             sender = Sender(fleet.urls, load, rate=max(1.0, plan.alerts / (span * 0.8)), seed=plan.seed)
-            chaos = Chaos(fleet, plan.seed, plan.kills, plan.long_stops, plan.lease, plan.pace)
+            chaos = Chaos(
+                fleet,
+                plan.seed,
+                plan.kills,
+                plan.long_stops,
+                plan.lease,
+                plan.pace,
+                lambda: list(witness.in_flight.values()),
+            )
             sender.start()
             chaos.start()
 

@@ -7,7 +7,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import httpx2
@@ -165,9 +165,19 @@ class Chaos:
         kills: how many.
         long: how many stops longer than `lease` seconds.
         pace: seconds between two events, on average.
+        calling: the processes that are in a call now: the long stops hit one of those, if they can.
     """
 
-    def __init__(self, fleet: Fleet, seed: int, kills: int, long: int, lease: float, pace: float) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        seed: int,
+        kills: int,
+        long: int,
+        lease: float,
+        pace: float,
+        calling: Callable[[], Iterable[int]],
+    ) -> None:
         luck = random.Random(f"chaos {seed}")
         events = ["kill"] * kills + ["stop"] * (kills // 3) + ["long"] * long
         events += ["term", "pause"] * (kills // 8)
@@ -178,6 +188,7 @@ class Chaos:
         self._luck = luck
         self._lease = lease
         self._pace = pace
+        self._calling = calling
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._over = threading.Event()
 
@@ -187,6 +198,18 @@ class Chaos:
     @property
     def done(self) -> bool:
         return self._over.is_set()
+
+    def _in_a_call(self, otherwise: int) -> int:
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            pids = set(self._calling())
+            for number in self._fleet.running:
+                process = self._fleet.replicas[number].process
+                if process is not None and process.pid in pids:
+                    return number
+            self._fleet.tick()
+            time.sleep(0.005)
+        return otherwise
 
     def _run(self) -> None:
         fleet, luck = self._fleet, self._luck
@@ -209,7 +232,7 @@ class Chaos:
             elif event == "pause":
                 fleet.pause()
             else:
-                fleet.halt(number, self._lease + luck.uniform(1, 5), long=True)
+                fleet.halt(self._in_a_call(number), self._lease + luck.uniform(1, 5), long=True)
         while fleet._stopped or fleet._leaving:
             fleet.tick()
             time.sleep(0.05)

@@ -124,14 +124,18 @@ def told_wrongly(case: Case) -> Iterable[str]:
 
 
 def decided_twice(case: Case) -> Iterable[str]:
-    """Once an outcome is certain, nothing is written over it: what comes later is evidence."""
-    certain: set[tuple[int, int]] = set()
-    for event in case.ledger.events_of("action.applied", "action.reverted", "action.unknown"):
+    """Once an outcome is certain nothing is written over it, and once it is in doubt only a look ends the
+    doubt: what comes late is evidence."""
+    state: dict[tuple[int, int], str] = {}
+    kinds = ("action.applied", "action.reverted", "action.unknown", "action.reconciled")
+    for event in case.ledger.events_of(*kinds):
         intent = event["run"], event["data"]["number"]
-        if intent in certain:
-            yield f"run {intent[0]}, intent {intent[1]} was certain, and then written as {event['kind']}"
-        elif event["kind"] != "action.unknown":
-            certain.add(intent)
+        before, kind = state.get(intent, ""), event["kind"]
+        if before in ("action.applied", "action.reverted") or (
+            before == "action.unknown" and kind != "action.reconciled"
+        ):
+            yield f"run {intent[0]}, intent {intent[1]} was written as {before}, and then as {kind}"
+        state[intent] = kind
 
 
 def two_at_once(case: Case) -> Iterable[str]:

@@ -64,7 +64,8 @@ class Witness:
         self.things: dict[str, Thing] = {}
         self.tokens: dict[str, float] = {}
         self.arrivals: dict[str, int] = {}
-        self.in_flight: set[str] = set()
+        self.in_flight: dict[str, int] = {}
+        """token → the process that waits for an answer"""
         self.gate = threading.Event()
         """while cleared, calls whose fault is `gated` neither take effect nor are answered"""
         self.gate.set()
@@ -100,7 +101,7 @@ class Witness:
             known = kind == "token" and time.time() - self.tokens.get(token, 0.0) < TOKEN_VALID
             if fault not in ("busy", "lost") and not known:
                 self.tokens[token] = time.time()
-            self.in_flight.add(token)
+            self.in_flight[token] = call["pid"]
             self._write("arrived", number, call, fault=fault, duplicate=known)
         try:
             if known:
@@ -117,7 +118,7 @@ class Witness:
                 self._answered(number, call, fault, luck, answer)
         finally:
             with self._lock:
-                self.in_flight.discard(token)
+                self.in_flight.pop(token, None)
 
     def _answered(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -72,7 +73,7 @@ class Grow(Action[GrowParams]):
 
     def apply(self, context: Context, plan: Plan, token: str) -> dict[str, Any]:
         by = plan.after["size"] - plan.before["size"]
-        call = {"kind": self.kind, "name": plan.params["name"], "token": token, "by": by}
+        call = {"kind": self.kind, "name": plan.params["name"], "token": token, "by": by, "pid": os.getpid()}
         if self.kind == "conditional":
             call["version"] = int(plan.version or 0)
         status, answer = _send(plan.params["url"], "POST", "/", call)
