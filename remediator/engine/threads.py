@@ -81,8 +81,14 @@ class Threads:
         except RuntimeError as error:  # the process may have no more threads
             self._free.release()
             raise Temporary(f"not started: {error}; see the limits of the daemon's process") from error
-        async with asyncio.timeout(timeout):
-            return await done
+        try:
+            async with asyncio.timeout(timeout):
+                return await done
+        except TimeoutError:
+            # In a process that stood still, the answer and the deadline come at once: what is known counts.
+            if done.done() and not done.cancelled():
+                return done.result()
+            raise
 
 
 class _Thread:

@@ -32,7 +32,7 @@ def main() -> int:
         if store in stores and _one(store, plan) == 0
     ]
     if blind:
-        print(f"Nothing was found without {', '.join(blind)}: the harness would not see that fault.")  # noqa: T201
+        print(f"Nothing was found without {', '.join(blind)}: the harness would not see that fault.")
     return 1 if blind else 0
 
 
@@ -62,7 +62,7 @@ def _one(store: str, plan: Plan) -> int:
     """0 if every invariant held."""
     left_out = f", WITHOUT {plan.without} (a control: it must fail)" if plan.without else ""
     said = f"{plan.replicas} daemon(s), {plan.alerts} alerts, {plan.kills} kills"
-    print(f"{store}: {said}, SEED={plan.seed}{left_out}", flush=True)  # noqa: T201
+    print(f"{store}: {said}, SEED={plan.seed}{left_out}", flush=True)
     home = Path(tempfile.mkdtemp(prefix="remediator-crash-"))
     with ExitStack() as stack:
         address = None
@@ -73,13 +73,13 @@ def _one(store: str, plan: Plan) -> int:
                 link.execute("CREATE DATABASE crash")
         result = campaign(plan, home, address, _tell)
     _tell("")
-    print(table(result))  # noqa: T201
+    print(table(result))
     broken = invariants_broken(result)
     if broken:
-        print(f"\n{store}: VIOLATED: {', '.join(broken)}. What it left: {home}\n", flush=True)  # noqa: T201
+        print(f"\n{store}: VIOLATED: {', '.join(broken)}. What it left: {home}\n", flush=True)
         return 1
     shutil.rmtree(home, ignore_errors=True)
-    print(f"\n{store}: every invariant held\n", flush=True)  # noqa: T201
+    print(f"\n{store}: every invariant held\n", flush=True)
     return 0
 
 

@@ -313,13 +313,13 @@ def unexplained(case: Case) -> Iterable[str]:
     for event in case.ledger.events:
         if event["run"] is not None:
             words[event["run"]].append(event)
-    late = ("action.late", "message.sent", "message.failed", "target.cleared")
+    own_words = ("run.", "action.", "verify.", "remedy.")
     for id, run in case.ledger.runs.items():
         if run["outcome"] is None:
             continue
         said = [event["kind"] for event in words[id]]
         ends = [kind for kind in said if kind == f"run.{run['outcome']}"]
-        told = [kind for kind in said if kind not in late]
+        told = [kind for kind in said if kind.startswith(own_words) and kind != "action.late"]
         if len(ends) != 1 or told[-1] != ends[0]:
             yield f"run {id} ended {run['outcome']}, and its story ends {told[-3:]}"
         if not (run["reason"] and run["observed"] and run["allowed"]):

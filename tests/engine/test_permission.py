@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 
 import pytest
 
+from remediator.engine.threads import Threads
 from remediator.errors import Temporary
 from remediator.model import MINUTE, IntentOutcome, Outcome
 from tests.engine.world import POLICY, Rig, World
@@ -35,6 +38,23 @@ async def test_a_permission_that_has_become_old_is_not_used() -> None:
         await call(time.monotonic() + 1)
         assert r.world.calls == [("gpu", 5, "token")]
         await r.store.release([run])
+
+
+async def test_an_answer_that_is_there_counts_although_its_time_is_up() -> None:
+    """A process that was stopped in a call finds the answer and the deadline at the same moment."""
+    late: list[object] = []
+    go = threading.Event()
+
+    def work() -> str:
+        go.wait(5)
+        return "it went through"
+
+    call = asyncio.create_task(Threads().call(work, 0.05, lambda value, error: late.append(value)))
+    await asyncio.sleep(0.01)
+    go.set()
+    time.sleep(0.3)  # noqa: ASYNC251 - the loop stands still, too
+    assert await call == "it went through"
+    assert late == []
 
 
 async def test_a_call_issued_again_and_refused_is_looked_at_again() -> None:
