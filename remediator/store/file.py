@@ -78,6 +78,10 @@ def check_place(path: Path) -> Path:
     return true
 
 
+_LEAST = 65_536
+"""Bytes below which a disk is full."""
+
+
 class Place:
     """The file that was opened. A name that no longer leads to it means that whatever is written is
     lost with the process: the file was deleted, moved, or another one was put in its place."""
@@ -95,6 +99,14 @@ class Place:
             "put it back, or restore a backup, then restart"
         )
 
+    def full(self) -> StoreUnavailable | None:
+        """Why there is no room for more: the log may still own blocks into which a write goes, and the
+        next one does not. None while there is some."""
+        disk = os.statvfs(self._path.parent)
+        if disk.f_bavail * disk.f_frsize >= _LEAST:
+            return None
+        return StoreUnavailable(f"{self._path}: the disk is full; free space there")
+
 
 def _file(path: Path) -> tuple[int, int] | None:
     try:
@@ -104,12 +116,21 @@ def _file(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+_MADE = "made"
+"""What a lock file says once a store stood beside it."""
+
+
 class Lock:
     """An exclusive lock beside the file, for the process's life. Holding it proves every earlier
-    process dead, for the kernel drops it with the process."""
+    process dead, for the kernel drops it with the process. It also remembers that there was a store,
+    and how far its audit log went."""
 
     def __init__(self, path: Path) -> None:
+        self._store = path
         self._path = path.with_name(path.name + ".lock")
+        self._made = False
+        self.reached = 0
+        """The last id of the audit log that was sealed here."""
         self._handle: int | None = None
 
     def take(self) -> None:
@@ -119,18 +140,48 @@ class Lock:
             StoreUnavailable: another process has it; its pid is named.
         """
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        words = os.pread(handle, 64, 0).decode("ascii", "replace").split()
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
+            holder = words[0] if words else "unknown"
             os.close(handle)
             raise StoreUnavailable(
                 f"{self._path.with_suffix('')} is held by process {holder}; "
                 "stop it first, or ask it: commands take --server, and reading commands need no lock"
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         self._handle = handle
+        self._made = _MADE in words[1:]
+        self.reached = int(words[2]) if self._made and len(words) > 2 and words[2].isdigit() else 0
+        self._write()
+
+    def refuse_vanished(self) -> None:
+        """Raise ConfigurationError if a store stood here and is gone. A new one in its place would know
+        nothing of the budgets that are used up, nor of leases, quarantines and calls under way."""
+        if self._made and not (self._store.exists() and self._store.stat().st_size):
+            raise ConfigurationError(
+                f"store.url: {self._store} is gone, and was here ({self._path} says so): put it back, or "
+                f"restore a backup. To begin anew with nothing known of the past, remove {self._path}"
+            )
+
+    def mark(self, reached: int) -> None:
+        """A store stands here, and its audit log goes so far."""
+        self._made = True
+        self.reached = reached
+        self._write()
+
+    def note(self, reached: int) -> None:
+        """The audit log is durable up to here. Not synced: a note that a power cut takes back is an
+        older one, which accuses nobody."""
+        if self._handle is not None and reached != self.reached:
+            self.reached = reached
+            self._write()
+
+    def _write(self) -> None:
+        assert self._handle is not None
+        # One write, of a length that never shrinks: whoever reads meanwhile sees the old or the new.
+        made = f"{_MADE} {self.reached}" if self._made else ""
+        os.pwrite(self._handle, f"{os.getpid():<10} {made:<30}\n".encode(), 0)
 
     def free(self) -> None:
         """Let go of it. The file stays: removing it would let two processes lock two files."""

@@ -12,8 +12,8 @@ from typing import Any, TypeVar, cast
 from remediator import failpoint, metrics
 from remediator.contracts import Clock, Delivery, Hint, Match, Receipt, Receiver
 from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
-from remediator.model import DAEMON, AuditEvent, Control, ControlKind, Instant, Message, Severity
-from remediator.store import brakes, moved, outbox, postgres_schema, trail
+from remediator.model import Instant
+from remediator.store import moved, postgres_schema, rewind
 from remediator.store.limits import Limits
 from remediator.store.postgres_claims import Held, Sending
 from remediator.store.postgres_hints import Hints
@@ -151,20 +151,7 @@ class PostgresCalls(SqlStore):
         if row is None:
             return
         before = Server(*row[0].split(":"))
-        reason = f"the database was {before} and is {server}: check what is missing, then resume"
-        brakes.put(tx, Control(kind=ControlKind.PAUSE, scope="", reason=reason, actor="daemon", since=tx.now))
-        data = {"before": row[0], "now": now}
-        trail.append(
-            tx, (AuditEvent(kind="control.paused", reason="database_changed", observed=reason, data=data),)
-        )
-        body = (
-            f"Seen: {reason}\nAlerts are taken, nothing new acts. What was committed last may be missing.\n"
-            "Look: docs/operations.md, Restoring a backup"
-        )
-        told = Message(
-            chain=DAEMON, severity=Severity.P1, subject="[P1] remediator paused: another database", body=body
-        )
-        outbox.post(tx, (told,))
+        rewind.pause(tx, f"the database was {before} and is {server}", {"before": row[0], "now": now})
 
     async def close(self) -> None:
         """Write what is queued, hand back what is claimed, and let go."""

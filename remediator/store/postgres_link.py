@@ -36,7 +36,8 @@ SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint,
   current_setting('fsync'), current_setting('synchronous_commit'), current_setting('full_page_writes')
 """
 _WHO = """
-SELECT system_identifier::text, current_setting('server_version_num')::int,
+SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()),
+  current_setting('server_version_num')::int,
   current_setting('server_version'), current_setting('server_encoding')
 FROM pg_control_system()
 """
@@ -44,8 +45,12 @@ FROM pg_control_system()
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Which history of which cluster this is: it changes when a standby takes over, or when a
-    backup is put in its place."""
+    """Which history of which database of which cluster this is: it changes when a standby takes over,
+    or when a backup is put in its place.
+
+    Args:
+        system: the cluster's identifier and the database's own number in it.
+    """
 
     system: str
     timeline: str

@@ -49,6 +49,12 @@ class SqliteStore(SqliteCalls, SqlStore):
         """As described in `SqliteCalls`; also when the file is no longer where it was opened."""
         return super().fatal or (self._place.lost() if self._place is not None else None)
 
+    async def probe(self, size: int = 0) -> None:
+        if self._place is not None and (full := self._place.full()) is not None:
+            self.unwritable = full
+            raise full
+        await super().probe(size)
+
     async def accept(self, delivery: Delivery, match: Match) -> Receipt:
         return await self._take(delivery, match)
 
@@ -83,10 +89,15 @@ class SqliteStore(SqliteCalls, SqlStore):
             while True:
                 sealed = await self._read(lambda tx: sealing.prepare(tx, self._key, limit), seconds)
                 if sealed is None:
-                    return await self._read(sealing.head)
+                    return await self._read(self._head)
                 # Excluded: a seal whose caller was cancelled was on its way and is written. Look again.
                 with contextlib.suppress(Conflict):
                     await self._write(lambda tx, one=sealed: sealing.write(tx, one), seconds)  # type: ignore[misc]
+
+    def _head(self, tx: SqliteTx) -> str:
+        if self._lock is not None and not self._read_only:
+            self._lock.note(sealing.upto(tx))
+        return sealing.head(tx)
 
     async def prune(self, keep: Mapping[str, Millis]) -> Mapping[str, int]:
         limits = self._limits

@@ -13,7 +13,7 @@ from remediator import metrics
 from remediator.contracts import Clock, Delivery, Hint, Match, Receipt, Receiver
 from remediator.errors import StoreError, StoreUnavailable
 from remediator.model import Instant
-from remediator.store import claims, moved, upgrade
+from remediator.store import claims, moved, rewind, upgrade
 from remediator.store.file import Lock, check_place, connect, unavailable
 from remediator.store.history import History
 from remediator.store.intake import Intake
@@ -133,12 +133,14 @@ class SqliteCalls:
             self._path = check_place(self._path)
             self._lock = Lock(self._path)
             self._lock.take()
+            self._lock.refuse_vanished()
         connection = connect(self._path)
         self._tx = tx = SqliteTx(connection)
         upgrade.bring_up_to_date(connection, self._path)
         moved.refuse(tx)
         tx.load_ids()
         tx.now = self._clock.now()
+        self._recognise(tx)
         horizon = tx.now - self._limits.remember
         known = self._intake.known
         known.load(connection.execute(LOAD, {"horizon": horizon}))
@@ -148,10 +150,21 @@ class SqliteCalls:
         self._intake.opened(tx.last_id("audit"))
         claims.reclaim(tx)  # the lock proves every earlier worker dead
         connection.execute("COMMIT")
+        if self._lock is not None:
+            self._lock.mark(tx.last_id("audit"))
         self._group = Group(tx, self._intake, self._clock, self._path)
         if self._path is not None:
             self._readers = Readers(self._path, self._clock)
             self._checkpoints = Checkpoints(self._path, self._limits.wal)
+
+    def _recognise(self, tx: SqliteTx) -> None:
+        """Notice a file that lacks what was sealed in it before: an older one was put in its place."""
+        if self._lock is None:
+            return
+        last, reached = tx.last_id("audit"), self._lock.reached
+        if last < reached:
+            seen = f"the audit log ends at {last} and went to {reached} before, so an older file was put back"
+            rewind.pause(tx, seen, {"before": reached, "now": last})
 
     async def close(self) -> None:
         """Write what is queued, fold the log into the file, and let go of it."""

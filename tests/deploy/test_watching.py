@@ -18,7 +18,7 @@ from tests.servers.process import find
 
 ALERTS = CHART / "files" / "alerts.yaml"
 DASHBOARD = CHART / "files" / "dashboard.json"
-PAGE = Path(__file__).parents[2] / "docs" / "deploying.md"
+PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 NOT_OURS = {"up", "ALERTS"}
 
 
@@ -109,10 +109,14 @@ def test_every_alert_says_what_to_do() -> None:
     headings = set(re.findall(r"^#+ (\w+)$", PAGE.read_text(), re.MULTILINE))
     for rule in rules():
         assert rule["labels"]["severity"] in {"critical", "warning", "none"}
-        assert rule["alert"] in headings, f"{rule['alert']}: no section of docs/deploying.md"
-        assert rule["annotations"]["runbook_url"].endswith(f"/docs/deploying.md#{rule['alert'].lower()}")
+        assert rule["alert"] in headings, f"{rule['alert']}: no section of docs/operations.md"
+        assert rule["annotations"]["runbook_url"].endswith(f"/docs/operations.md#{rule['alert'].lower()}")
     told = {heading for heading in headings if heading.startswith("Remediator")}
     assert told == {rule["alert"] for rule in rules()}
+    sections = re.split(r"^### (?=Remediator)", PAGE.read_text(), flags=re.MULTILINE)[1:]
+    for section in sections:
+        parts = re.findall(r"^- \*\*(\w[\w ]+)\*\*: \S", section, re.MULTILINE)
+        assert parts == ["Means", "Look at", "Do", "Do not"], section.splitlines()[0]
 
 
 def test_the_chart_installs_them_for_its_own_job(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from remediator.clock import DrivenClock, SystemClock
 from remediator.contracts import Store
 from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
-from remediator.model import AuditEvent
+from remediator.model import DAEMON, AuditEvent, ControlKind
 from remediator.store import VERSION, open_store, schema
 from remediator.store.file import file_system, refuse_network
 from remediator.store.migrations import migrate
@@ -240,3 +240,71 @@ def test_opening_a_current_store_loads_neither_alembic_nor_sqlalchemy(tmp_path: 
         check=True,
     )
     assert done.stdout == "open\n[]\n"
+
+
+async def test_a_store_that_was_here_and_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+    """An empty one would have forgotten every budget, lease and quarantine."""
+    path = tmp_path / "store.db"
+    store = store_at(path)
+    await store.open()
+    await store.close()
+    body = path.read_bytes()
+    lock = tmp_path / "store.db.lock"
+    for damage in (path.unlink, path.touch):  # deleted; then an empty file
+        damage()
+        with pytest.raises(ConfigurationError, match=r"store\.db is gone, and was here .*restore a backup"):
+            await store_at(path).open()
+    path.write_bytes(body)  # as from a backup
+    await store_opens(path)
+    path.unlink()
+    lock.unlink()  # a person has decided to begin anew
+    await store_opens(path)
+
+
+async def test_a_first_start_that_failed_is_no_store(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_text("this is no database")
+    with pytest.raises(StoreUnavailable, match="damaged or no SQLite database"):
+        await store_at(path).open()
+    path.unlink()
+    await store_opens(path)
+
+
+async def store_opens(path: Path) -> None:
+    store = store_at(path)
+    await store.open()
+    await store.close()
+
+
+async def test_an_older_file_that_was_put_back_is_opened_paused_and_people_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    store = store_at(path)
+    await store.open()
+    await store.record((AuditEvent(kind="audit.read"),))
+    await store.seal()
+    await store.close()
+    body = path.read_bytes()
+    await store_opens(path)
+    store = store_at(path)
+    await store.open()
+    assert await store.controls() == []  # opened again, nothing is wrong
+    await store.record((AuditEvent(kind="audit.read"),) * 5)
+    await store.seal()
+    await store.close()
+
+    path.write_bytes(body)
+    store = store_at(path)
+    await store.open()
+    [pause] = await store.controls()
+    assert (pause.kind, pause.scope, pause.actor) == (ControlKind.PAUSE, "", "daemon")
+    assert "the audit log ends at 1 and went to 6 before" in pause.reason
+    [told] = await store.due_messages(10)
+    assert told.message.chain == DAEMON
+    assert pause.reason in told.message.body
+    await store.seal()
+    await store.close()
+
+    store = store_at(path)
+    await store.open()
+    assert len(await store.audit(kind="control.paused")) == 1  # said once
+    await store.close()
