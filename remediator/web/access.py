@@ -44,7 +44,7 @@ def at_least(role: Role) -> Callable[..., Awaitable[Caller]]:
     async def caller(request: Request, _: Annotated[object, Depends(_scheme)]) -> Caller:
         keys: CallerKeys = request.app.state.keys
         if keys.open:
-            _only_from_here(request)
+            only_from_here(request)
             return Caller(LOCAL, Role.ADMIN)
         found = keys.caller(request.headers.get("authorization", "").encode("latin-1"))
         if found is None:
@@ -61,7 +61,7 @@ def at_least(role: Role) -> Callable[..., Awaitable[Caller]]:
     return caller
 
 
-def _only_from_here(request: Request) -> None:
+def only_from_here(request: Request) -> None:
     """Without tokens, at least keep web pages out: they can make a browser call loopback addresses,
     by a name that points there (DNS rebinding) or from another origin."""
     host = request.headers.get("host", "")

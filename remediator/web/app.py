@@ -14,6 +14,7 @@ from remediator import __version__
 from remediator.errors import ConfigurationError, Conflict, NotAllowed, NotFound, StoreUnavailable
 from remediator.web import (
     alerts,
+    approval_page,
     approvals,
     audit,
     controls,
@@ -21,9 +22,11 @@ from remediator.web import (
     incidents,
     openapi,
     operations,
+    pages,
     policies,
     runs,
 )
+from remediator.web.approval_page import Desk
 from remediator.web.body import Gone, TooLarge, content_length, read
 from remediator.web.credentials import CallerKeys
 from remediator.web.parameters import only_known
@@ -88,6 +91,9 @@ def create_app(daemon: Served) -> App:
         v1.include_router(module.router)
     api.include_router(v1)
     api.include_router(operations.router)
+    api.state.desk = Desk.of(daemon, api.state.keys)
+    for shown in (pages, approval_page):
+        api.include_router(shown.router)
     _handle_errors(api)
     api.openapi = lambda: openapi.document(api)  # type: ignore[method-assign]
     return App(Webhooks(daemon), api)

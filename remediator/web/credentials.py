@@ -92,3 +92,18 @@ class CallerKeys:
         """(name, role), or None for an unknown or missing token."""
         hit = _equal_any(self._allowed, presented(authorization, b""))
         return self._callers[hit] if hit >= 0 else None
+
+    def role(self, name: str) -> Role | None:
+        """The role of a caller by its name; None if settings have none of that name."""
+        return dict(self._callers).get(name)
+
+    def fingerprint(self, name: str) -> str:
+        """What changes when a caller's token does; never the token, "" where there is none."""
+        for place, (known, _) in enumerate(self._callers):
+            if known == name:
+                return self._allowed[place].hex()
+        return ""
+
+    def at_least(self, role: Role) -> list[tuple[str, Role]]:
+        """Who has this role or a higher one."""
+        return [(name, has) for name, has in self._callers if has.rank >= role.rank]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import httpx2
 
 from remediator.engine.link import Links
 from remediator.model import Instant
@@ -63,6 +65,12 @@ class Asking:
 
     running: Running
     home: Path
+    clients: list[httpx2.Client] = field(default_factory=list)
+
+    def client(self) -> httpx2.Client:
+        """One that is closed with the daemon."""
+        self.clients.append(self.running.client())
+        return self.clients[-1]
 
     def ask(self, **labels: str) -> dict[str, Any]:
         """A new alert for a valve of its own; the question that its run asks."""
@@ -116,9 +124,22 @@ async def _breath() -> None:
 
 
 @contextmanager
-def asking(home: Path, extra: str = "") -> Iterator[Asking]:
-    """Start, yield, stop."""
-    policy = POLICY.replace("DIRECTORY", str(home))
-    people = PEOPLE.replace("approvals:\n", f"approvals:\n{extra}") if extra else PEOPLE
-    with serving(home, people, pressure=policy) as running:
-        yield Asking(running, home)
+def asking(
+    home: Path, extra: str = "", *, expires: str = "15m", keys: bool = True, public_url: str = ""
+) -> Iterator[Asking]:
+    """Start, yield, stop.
+
+    Args:
+        extra: more lines of `approvals:`. expires: of the question. keys: whether links are signed.
+    """
+    policy = POLICY.replace("DIRECTORY", str(home)).replace("expires: 15m", f"expires: {expires}")
+    people = PEOPLE.replace("approvals:\n", f"approvals:\n{extra}")
+    if not keys:
+        people = people.replace(f'link_key: ["{KEY}", "{OLD_KEY}"]', "four_eyes: true")
+    with serving(home, people, public_url=public_url, policies={"pressure": policy}) as running:
+        made = Asking(running, home)
+        try:
+            yield made
+        finally:
+            for client in made.clients:
+                client.close()

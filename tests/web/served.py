@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,6 +62,9 @@ access:
 """
 
 
+NONE: Mapping[str, str] = {}
+
+
 @dataclass
 class Running:
     """A served daemon. `port` is where; the loop is the server thread's."""
@@ -87,7 +90,9 @@ class Running:
 
 
 @contextmanager
-def serving(directory: Path, extra: str = "", **policies: str) -> Iterator[Running]:
+def serving(
+    directory: Path, extra: str = "", *, public_url: str = "", policies: Mapping[str, str] = NONE
+) -> Iterator[Running]:
     """Start, yield, stop gracefully.
 
     Args:
@@ -97,7 +102,10 @@ def serving(directory: Path, extra: str = "", **policies: str) -> Iterator[Runni
     (directory / "policies" / "hold-still.yaml").write_text(POLICY)
     for name, text in policies.items():
         (directory / "policies" / f"{name}.yaml").write_text(text)
-    settings = assemble(SETTINGS + extra, "remediator.yaml", {}, directory)
+    text = (
+        SETTINGS.replace("{port: 0,", f"{{port: 0, public_url: '{public_url}',") if public_url else SETTINGS
+    )
+    settings = assemble(text + extra, "remediator.yaml", {}, directory)
     started = threading.Event()
     found: dict[str, Any] = {}
 
