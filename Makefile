@@ -60,6 +60,11 @@ test: $(VENV)/.dev  ## all tests, on real servers (ARGS="-k name")
 	@.ci/servers
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
+.PHONY: simulate
+simulate: $(VENV)/.dev  ## random histories on virtual time against the invariants (SECONDS=60 FIRST=n SEEDS=n)
+	@$(BIN)/python -m tests.simulation run --seconds $(or $(SECONDS),60) \
+		--first $(or $(FIRST),$(shell date +%s)) $(if $(SEEDS),--seeds $(SEEDS))
+
 .PHONY: lint
 lint: $(VENV)/.dev  ## style, types, layers, policies, lock files
 	@$(BIN)/ruff check --quiet .

@@ -35,8 +35,9 @@ async def act(case: Case, intent: Intent, asked: float) -> Step:
     """Call the action. Only ever reached in the process that has just committed the intent.
 
     Args:
-        asked: when the permission was asked for, on time.monotonic. It is not used when it has become
-            old: whoever was stopped since may have lost the run, and what was true then may not be now.
+        asked: when the permission was asked for, by the executor's `passed`. It is not used
+            when it has become old: whoever was stopped since may have lost the run, and what was true
+            then may not be now.
     """
     action = case.action(intent.plan.action)
     failpoint.hit("apply.before", action.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection
 from typing import Any
 
@@ -66,7 +65,7 @@ def intent(case: Case, step: Admit) -> Intent:
         policy=case.run.policy,
         plan=step.plan,
         token=token(case.run.policy, case.episode.alert, number, step.purpose),
-        nonce=secrets.token_hex(16),
+        nonce=case.tools.nonce(),
         rung=case.progress.rung,
         step=case.progress.step,
         created_at=case.now,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -80,7 +79,7 @@ async def advance(case: Case, asking: float = ASKING) -> Run:
     until = asyncio.get_running_loop().time() + asking
     for _ in range(_FARTHEST):
         step = resolve(case, await _ask(case, until))
-        asked = time.monotonic()
+        asked = case.tools.execute.passed()
         if isinstance(step, Admit):
             answer = await admit(case, step, events, extra)
             if not isinstance(answer, Held):

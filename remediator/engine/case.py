@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,14 +39,23 @@ class Rules:
     links: Links = field(default_factory=Links)
 
 
+def nonce() -> str:
+    """A text that nobody has used before and nobody can guess."""
+    return secrets.token_hex(16)
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the engine works with."""
+    """What the engine works with.
+
+    nonce: where each intent's mark comes from, by which it is found again if ADMIT's answer is lost.
+    """
 
     store: Store
     catalogue: Catalogue
     execute: Execute
     approvals: Rules = field(default_factory=Rules)
+    nonce: Callable[[], str] = nonce
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ from remediator.contracts import Catalogue, Delivery, Hint, Parsed, Receiver, St
 from remediator.engine import lease
 from remediator.engine.announcing import Announcing
 from remediator.engine.authority import refuse
+from remediator.engine.case import nonce
 from remediator.engine.explain import Explanation, explain
 from remediator.engine.incidents import Incidents
 from remediator.engine.openings import opening
@@ -66,6 +66,8 @@ class Daemon:
 
     drain: sends the outbox until cancelled. warm: reaches what must be reached before it is needed.
     close: lets go of connections, after all else. clock: the store's, where it is not the database's.
+    pace: how many times longer than usual its upkeep waits between turns; for simulation.
+    nonce: marks what a person starts.
     """
 
     settings: Settings
@@ -79,6 +81,8 @@ class Daemon:
     warm: Callable[[], Awaitable[None]]
     close: Callable[[], None]
     clock: SteadyClock | None = None
+    pace: float = 1.0
+    nonce: Callable[[], str] = nonce
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _started: bool = False
 
@@ -119,7 +123,10 @@ class Daemon:
             asyncio.create_task(_forever(self.drain), name="outbox"),
             asyncio.create_task(self.incidents.run(), name="incidents"),
             asyncio.create_task(_then_wait(self.warm), name="warm"),
-            *(asyncio.create_task(every(*turn), name=turn[1]) for turn in turns),
+            *(
+                asyncio.create_task(every(seconds * self.pace, name, work), name=name)
+                for seconds, name, work in turns
+            ),
             asyncio.create_task(every(reload, "policies", Reloading(self.policies), look), name="policies"),
         ]
         self._started = True
@@ -185,7 +192,7 @@ class Daemon:
         now = await self.store.now()
         alert = Alert(
             sender=MANUAL,
-            fingerprint=secrets.token_hex(8),
+            fingerprint=self.nonce()[:16],
             status=Status.FIRING,
             labels={"alertname": f"manual:{policy}", "severity": str(found.severity), **labels},
             annotations={"reason": reason, "actor": actor},

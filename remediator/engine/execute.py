@@ -15,7 +15,7 @@ import structlog
 
 from remediator import metrics
 from remediator.contracts import Action, Check, Context, Observed, Params, Settled
-from remediator.engine.threads import Late, Threads
+from remediator.engine.threads import Calls, Late
 from remediator.errors import ActionError, Ambiguous, Permanent, Refused, Temporary
 from remediator.model import Episode, Instant, Plan, Reading, Reason
 
@@ -36,12 +36,14 @@ class Execute:
     Args:
         read_timeout: seconds for a check or an observation.
         apply_timeout: seconds for a mutation; what takes longer is Ambiguous.
+        passed: seconds since any beginning; goes on while the process stands still.
     """
 
     contexts: Contexts
-    threads: Threads
+    threads: Calls
     read_timeout: float = 10.0
     apply_timeout: float = 30.0
+    passed: Callable[[], float] = time.monotonic
 
     async def read(self, check: Check[Any], params: Params, now: Instant, episode: Episode) -> Reading:
         """Ask a check once.
@@ -95,7 +97,7 @@ class Execute:
 
         Args:
             late: told of an outcome that comes after the deadline.
-            begin_by: on time.monotonic; a process that was stopped until after it calls no more.
+            begin_by: on `passed`; a process that was stopped until after it calls no more.
 
         Raises:
             Temporary, Permanent, Refused: provably not applied.
@@ -106,7 +108,9 @@ class Execute:
         outcome = "ambiguous"
         try:
             evidence = await self.threads.call(
-                lambda: _in_time(action, context, plan, token, begin_by), self.apply_timeout, late
+                lambda: _in_time(action, context, plan, token, begin_by - self.passed()),
+                self.apply_timeout,
+                late,
             )
             outcome = "applied"
             return evidence
@@ -141,14 +145,12 @@ class Execute:
             raise Permanent(f"{name} broke off with {type(error).__name__}: a fault in its code") from error
 
 
-def _in_time(
-    action: Action[Any], context: Context, plan: Plan, token: str, begin_by: float
-) -> dict[str, Any]:
-    behind = time.monotonic() - begin_by
-    if behind > 0:
+def _in_time(action: Action[Any], context: Context, plan: Plan, token: str, left: float) -> dict[str, Any]:
+    """left: seconds for which the permission may still be used."""
+    if left < 0:
         raise Temporary(
             f"{action.name} on {plan.target.name} was not called: this process stood still, and the "
-            f"permission to call was {behind:.0f}s too old"
+            f"permission to call was {-left:.0f}s too old"
         )
     return action.apply(context, plan, token)
 

@@ -20,6 +20,7 @@ from remediator.policy.set import PolicySet
 log = structlog.get_logger()
 
 Compile = Callable[[Mapping[str, str]], PolicySet]
+Read = Callable[[Path], dict[str, str]]
 _KEPT = 16
 """Compiled former revisions kept for runs that started with them."""
 _RULED = (Reason.WINDOW, Reason.STORM, Reason.BUDGET, Reason.COOLDOWN)
@@ -32,13 +33,22 @@ class Policies:
     Args:
         compile: texts → set; raises ConfigurationError with every fault.
         directory: where new sets come from; None means that only the store's is used.
+        read: directory → texts.
     """
 
-    def __init__(self, store: Store, catalogue: Catalogue, compile: Compile, directory: Path | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        compile: Compile,
+        directory: Path | None,
+        read: Read = read_dir,
+    ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._compile = compile
         self._directory = directory
+        self._read = read
         self._sets: dict[str, PolicySet] = {}
         self._unreadable: dict[str, str] = {}
         self._seen: dict[str, str] | None = None
@@ -88,7 +98,7 @@ class Policies:
         unread = ""
         if self._directory is not None:
             try:
-                await self._propose(await asyncio.to_thread(read_dir, self._directory))
+                await self._propose(await asyncio.to_thread(self._read, self._directory))
             except ConfigurationError as error:
                 unread = str(error)
         self._say(unread or self._refused or self._behind)

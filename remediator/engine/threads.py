@@ -11,12 +11,18 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from remediator.errors import Temporary
 
 T = TypeVar("T")
 Late = Callable[[object | None, BaseException | None], None]
+
+
+class Calls(Protocol):
+    """Whatever takes calls out of the event loop's way; see `Threads.call`."""
+
+    async def call(self, work: Callable[[], T], timeout: float, late: Late | None = None) -> T: ...
 
 
 class Threads:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import itertools
 import math
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
@@ -97,7 +96,7 @@ class Probe:
         self._next = 0.0
 
     async def __call__(self) -> None:
-        store, now = self._store, time.monotonic()
+        store, now = self._store, asyncio.get_running_loop().time()
         try:
             if store.unwritable is not None:
                 await store.probe(_ROOM)
@@ -197,7 +196,7 @@ class ClockWatch:
                 await self._pause(jump, self._clock.now())
                 self._clock.accept()
             return
-        wall, steady = await self._store.now(), time.monotonic()
+        wall, steady = await self._store.now(), asyncio.get_running_loop().time()
         before, self._last = self._last, (wall, steady)
         if before is None:
             return

@@ -39,13 +39,17 @@ class Worker:
     Args:
         name: this process among the replicas.
         most: runs advanced side by side.
+        idle: seconds between looks when nothing is due.
     """
 
-    def __init__(self, name: str, tools: Tools, policies: Policies, most: int = 32) -> None:
+    def __init__(
+        self, name: str, tools: Tools, policies: Policies, most: int = 32, idle: float = _IDLE
+    ) -> None:
         self._name = name
         self._tools = tools
         self._policies = policies
         self._most = most
+        self._idle = idle
         self._wake = asyncio.Event()
         self._stopping = False
         self._busy: set[asyncio.Task[None]] = set()
@@ -190,8 +194,8 @@ class Worker:
     async def _until_due(self) -> float:
         due = await self._store.next_due()
         if due is None:
-            return _IDLE
-        return min(_IDLE, max(0.001, (due - await self._store.now()) / 1000))
+            return self._idle
+        return min(self._idle, max(0.001, (due - await self._store.now()) / 1000))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._busy.discard(task)

@@ -19,9 +19,10 @@ _CLAIM = f"""
 UPDATE run SET epoch = epoch + 1, worker = :worker, lease_until = :lease_until, woken = 0
 WHERE id = :id RETURNING {RUN}
 """  # noqa: S608
-# A run that was admitted has its timer at its deadline; whoever lets go of it does so for good.
+# A run that was admitted has its timer at its deadline; whoever lets go of it does so for good: what it has
+# asked for before, and arrives only now, finds another epoch.
 RELEASE = """
-UPDATE run SET lease_until = NULL, worker = NULL, woken = 0,
+UPDATE run SET epoch = epoch + 1, lease_until = NULL, worker = NULL, woken = 0,
   next_at = CASE WHEN next_at > :now THEN :now ELSE next_at END
 WHERE id = :id AND epoch = :epoch AND outcome IS NULL AND lease_until IS NOT NULL
 """

@@ -145,6 +145,26 @@ async def test_an_intent_whose_commit_was_not_answered_is_read_again_and_called_
         assert "action.unknown" not in await r.story(run.id)
 
 
+async def test_a_process_that_was_stopped_before_its_call_does_not_call_when_its_lease_is_over() -> None:
+    """Stopped (SIGSTOP) right after its intent was committed: by now the run may be anyone's."""
+    passed = 0.0
+
+    def stop() -> None:
+        nonlocal passed
+        passed += 30.0
+        r.link.stop = lambda: None
+
+    async with Rig(passed=lambda: passed) as r:
+        r.link.stop = stop
+        await r.fire()
+        await r.until(0)
+        assert r.world.calls == []
+        (first,) = await r.store.intents((await r.run()).id)
+        assert first.outcome is IntentOutcome.NOT_APPLIED
+        await r.until(MINUTE)
+        assert [size for _, size, _ in r.world.calls] == [5]
+
+
 async def test_the_outcome_of_a_worker_that_was_overtaken_is_kept_and_changes_nothing() -> None:
     async with Rig(world=World(faults=["hang"]), apply_timeout=20) as r:
         await r.fire()

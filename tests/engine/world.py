@@ -353,6 +353,8 @@ class LosesAnswers:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.losing = False
+        self.stop: Callable[[], None] = lambda: None
+        """what befalls the process between ADMIT and the call"""
         self.before_admit: Callable[[], Awaitable[None]] | None = None
         """what happens elsewhere right before the next ADMIT"""
 
@@ -364,6 +366,7 @@ class LosesAnswers:
         if meanwhile is not None:
             await meanwhile()
         answer = await self._store.admit(run, admission)
+        self.stop()
         if self.losing:
             self.losing = False
             raise StoreUnavailable("the store did not answer within 10s; try again")
@@ -377,6 +380,7 @@ class Rig:
         policies: name → YAML text; a leading policy text may be given alone.
         start: where the clock stands first.
         apply_timeout: seconds of real time until a call counts as unknown.
+        passed: seconds that have passed for the process.
     """
 
     def __init__(
@@ -390,6 +394,7 @@ class Rig:
         approvals: Rules | None = None,
         chains: bool = False,
         telling: Telling | None = None,
+        passed: Callable[[], float] = time.monotonic,
     ) -> None:
         self.world = world or World()
         self.telling = telling or Telling(Routing(notifiers=("primary",)))
@@ -402,7 +407,7 @@ class Rig:
             self.files["escalation.yaml"] = "chains: {on-call: [{after: 0m, notify: [primary]}]}\n"
         self.store: Store = open_store(url, self.clock, receivers={"told": Told()})
         self.policies = Policies(self.store, self.known, self.compile, None)
-        execute = Execute(Given, Threads(), read_timeout=2.0, apply_timeout=apply_timeout)
+        execute = Execute(Given, Threads(), read_timeout=2.0, apply_timeout=apply_timeout, passed=passed)
         self.link = LosesAnswers(self.store)
         tools = Tools(cast(Store, self.link), self.known, execute, approvals or Rules())
         self.worker = Worker("rig", tools, self.policies)

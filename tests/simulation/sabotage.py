@@ -1,0 +1,197 @@
+"""Stores and workers that are broken on purpose: the oracle must notice each of them.
+
+A broken store answers one method wrongly, or forgets half of what it should write. What else can be broken
+(a worker that calls twice, a check that takes no data for health, a plan without bounds) is asked for by its
+name where it happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from remediator.contracts import Receipt
+from remediator.model import ControlKind, IntentOutcome, Millis, Status
+from tests.simulation.link import suspended
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Simulation
+
+Answer = tuple[Any, Exception | None]
+Serve = Callable[["Simulation", tuple[Any, ...], dict[str, Any]], Answer]
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """One way to be broken, and the invariant that must notice.
+
+    methods: of the store, and what answers in their place.
+    """
+
+    invariant: str
+    methods: Mapping[str, Serve] = field(default_factory=dict)
+
+
+def _ask(simulation: Simulation, method: str, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+    return suspended(getattr(simulation.store, method)(*args, **options))
+
+
+def _run(simulation: Simulation, sql: str, *values: Any) -> None:
+    simulation.store._tx.connection.execute(sql, values)  # type: ignore[attr-defined]
+
+
+def _column(simulation: Simulation, sql: str, *values: Any) -> Any:
+    row = simulation.store._tx.connection.execute(sql, values).fetchone()  # type: ignore[attr-defined]
+    return row[0] if row is not None else None
+
+
+def _changed(method: str, change: Callable[[Simulation, tuple[Any, ...]], tuple[Any, ...]]) -> Any:
+    def serve(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+        return _ask(simulation, method, change(simulation, args), options)
+
+    return method, serve
+
+
+def _then(method: str, after: Callable[[Simulation, tuple[Any, ...], Any], None]) -> Any:
+    def serve(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+        value, error = _ask(simulation, method, args, options)
+        if error is None:
+            after(simulation, args, value)
+        return value, error
+
+    return method, serve
+
+
+def _any_epoch(simulation: Simulation, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    run, *rest = args
+    epoch = _column(simulation, "SELECT epoch FROM run WHERE id = ?", run.id)
+    return (msgspec.structs.replace(run, epoch=epoch), *rest)
+
+
+def _admission(**changes: Any) -> Callable[[Simulation, tuple[Any, ...]], tuple[Any, ...]]:
+    return lambda _s, args: (args[0], msgspec.structs.replace(args[1], **changes))
+
+
+def _no_pause(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+    """ADMIT that does not look at pauses."""
+    connection = simulation.store._tx.connection  # type: ignore[attr-defined]
+    rows = connection.execute("SELECT * FROM control WHERE kind = 'pause'").fetchall()
+    connection.execute("DELETE FROM control WHERE kind = 'pause'")
+    answer = _ask(simulation, "admit", args, options)
+    for row in rows:
+        connection.execute(f"INSERT INTO control VALUES ({', '.join('?' * len(row))})", row)
+    return answer
+
+
+def _pauses_hidden(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+    value, error = _ask(simulation, "controls", args, options)
+    return [one for one in value or () if one.kind is not ControlKind.PAUSE], error
+
+
+def _resolves_hidden(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+    value, error = _ask(simulation, "episodes", args, options)
+    firing = [
+        msgspec.structs.replace(one, alert=msgspec.structs.replace(one.alert, status=Status.FIRING))
+        for one in value or ()
+    ]
+    return firing, error
+
+
+def _without_verdict(simulation: Simulation, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    run, move = args
+    events = tuple(event for event in move.events if not event.kind.startswith("action."))
+    return run, msgspec.structs.replace(move, events=events)
+
+
+def _wrong_prior(simulation: Simulation, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    run, move = args
+    effects = tuple(msgspec.structs.replace(new, prior=new.current) for new in move.effects)
+    return run, msgspec.structs.replace(move, effects=effects)
+
+
+def _no_quarantine(simulation: Simulation, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    run, move = args
+    return run, msgspec.structs.replace(move, controls=())
+
+
+def _blind_reissue(simulation: Simulation, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An unknown outcome is taken for not applied, whatever the action."""
+    run, move = args
+    intents = tuple(
+        msgspec.structs.replace(one, outcome=IntentOutcome.NOT_APPLIED)
+        if one.outcome is IntentOutcome.UNKNOWN
+        else one
+        for one in move.intents
+    )
+    return run, msgspec.structs.replace(move, intents=intents)
+
+
+def _far_timer(simulation: Simulation, args: tuple[Any, ...], _value: Any) -> None:
+    _run(
+        simulation,
+        "UPDATE run SET next_at = next_at + 864000000 WHERE id = ? AND outcome IS NULL",
+        args[0].id,
+    )
+
+
+def _receipt_only(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+    """Says 2xx and keeps nothing."""
+    return Receipt(accepted=1, alerts=(10_000,)), None  # type: ignore[arg-type]
+
+
+def _seal_a_lie(simulation: Simulation, _args: tuple[Any, ...], _value: Any) -> None:
+    _run(simulation, "UPDATE audit_event SET body = body || ' ' WHERE id = (SELECT MAX(id) FROM audit_event)")
+
+
+def _sent_already(simulation: Simulation, _args: tuple[Any, ...], _value: Any) -> None:
+    _run(simulation, "UPDATE outbox SET sent_at = 1 WHERE sent_at IS NULL")
+
+
+def _of(invariant: str, made: Any) -> Sabotage:
+    method, serve = made
+    return Sabotage(invariant, {method: serve})
+
+
+SABOTAGE: dict[str, Sabotage] = {
+    "no-epoch-check": _of("a zombie changes no state", _changed("move", _any_epoch)),
+    "drops-the-lock": _of(
+        "a lock is held until its run ends, or a person frees it",
+        _then("admit", lambda s, args, _v: _run(s, "DELETE FROM target_lock WHERE run = ?", args[0].id)),
+    ),
+    "does-not-count": _of(
+        "sliding budgets hold",
+        _then(
+            "admit", lambda s, args, _v: _run(s, "UPDATE intent SET counted = 0 WHERE run = ?", args[0].id)
+        ),
+    ),
+    "no-budget": _of("sliding budgets hold", _changed("admit", _admission(limits=()))),
+    "no-cooldown": _of("cooldown", _changed("admit", _admission(cooldown=Millis(0)))),
+    "no-concurrency": _of(
+        "concurrency", _changed("admit", _admission(concurrent_policy=99, concurrent_global=99))
+    ),
+    "no-pause": Sabotage("nothing acts while paused", {"admit": _no_pause, "controls": _pauses_hidden}),
+    "no-resolve": Sabotage(
+        "a resolve before ADMIT cancels",
+        {
+            "admit": _changed("admit", _admission(need_firing=False))[1],
+            "episodes": _resolves_hidden,
+        },
+    ),
+    "no-quarantine": _of("a call in doubt is quarantined", _changed("move", _no_quarantine)),
+    "forgets-the-prior": _of("a lease keeps the oldest prior value", _changed("move", _wrong_prior)),
+    "unknown-is-not-applied": _of("what is said not to be applied is not", _changed("move", _blind_reissue)),
+    "keeps-no-account": _of(
+        "the audit log tells what became of every call", _changed("move", _without_verdict)
+    ),
+    "changes-the-log": _of("the audit chain is whole", _then("seal", _seal_a_lie)),
+    "loses-alerts": Sabotage("an accepted alert is never lost", {"accept": _receipt_only}),
+    "stands-still": _of("every run comes to an end", _then("move", _far_timer)),
+    "tells-nobody": _of("a message is sent before it is called sent", _then("move", _sent_already)),
+    "worker-calls-twice": Sabotage("an intent's call is issued at most once"),
+    "no-data-is-health": Sabotage("no data is not health"),
+    "unbounded-plan": Sabotage("blast radius and bounds"),
+}
+"""By name; see `docs/invariants.md`."""
