@@ -27,6 +27,9 @@ from remediator.model import (
 log = structlog.get_logger()
 _tasks: set[asyncio.Task[None]] = set()
 
+_PERSISTENCE = 600
+"""How often, a second apart, it is tried to keep what came late."""
+
 BEGIN_WITHIN = 20.0
 """Seconds from asking for the permission to call until it is too old to be used: well under the lease."""
 
@@ -196,13 +199,23 @@ class _Late:
 
     def __call__(self, value: object | None, error: BaseException | None) -> None:
         seen = f"it failed: {type(error).__name__}: {error}" if error is not None else "it went through"
-        event = self.case.event("action.late", observed=seen, number=self.intent.number)
-        task = asyncio.get_running_loop().create_task(self._keep(event))
+        keeping = keep_late(self.case, self.intent.number, seen)
+        task = asyncio.get_running_loop().create_task(keeping)
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
 
-    async def _keep(self, event: AuditEvent) -> None:
+
+async def keep_late(case: Case, number: int, seen: str) -> None:
+    """Write down what came too late to count: in the audit log, and changing no state. A store that is
+    away is waited for; what could not be kept is at least in the log."""
+    event = case.event("action.late", observed=seen, number=number)
+    for _ in range(_PERSISTENCE):
         try:
-            await self.case.tools.store.evidence(self.case.run.id, self.intent.number, (event,))
+            await case.tools.store.evidence(case.run.id, number, (event,))
+            return
         except StoreError as error:
-            log.warning("late_outcome.lost", run=self.case.run.id, seen=event.observed, error=str(error))
+            why = str(error)
+            if not isinstance(error, StoreUnavailable) or case.tools.store.fatal is not None:
+                break
+        await asyncio.sleep(1)
+    log.warning("late_outcome.lost", run=case.run.id, seen=seen, error=why)

@@ -11,7 +11,7 @@ import structlog
 
 from remediator import metrics
 from remediator.contracts import Held, IntentUpdate, Move
-from remediator.engine.acting import act, left_acting
+from remediator.engine.acting import act, keep_late, left_acting
 from remediator.engine.admit import LEASE, admit, held
 from remediator.engine.approval import approval
 from remediator.engine.case import Case
@@ -24,7 +24,7 @@ from remediator.engine.settling import settling
 from remediator.engine.step import NO_EXTRA, Admit, End, Extra, Fail, Go, Later, Reissue, Step, Wait
 from remediator.engine.unknown import quarantine, unknown
 from remediator.engine.verify import verify
-from remediator.errors import ActionError, LeaseLost, Refused, StoreError, StoreUnavailable
+from remediator.errors import ActionError, LeaseLost, Refused, StoreUnavailable
 from remediator.model import (
     AuditEvent,
     Instant,
@@ -226,11 +226,7 @@ async def write(case: Case, move: Move) -> Run:
 async def _as_evidence(case: Case, move: Move) -> None:
     """The run is another worker's by now: what the call came to is kept, and changes no state."""
     for update in move.intents:
-        event = case.event("action.late", observed=f"it was {update.outcome}", number=update.number)
-        try:
-            await case.tools.store.evidence(case.run.id, update.number, (event,))
-        except StoreError as error:
-            log.warning("late_outcome.lost", run=case.run.id, seen=event.observed, error=str(error))
+        await keep_late(case, update.number, f"it was {update.outcome}")
 
 
 def fault(case: Case, error: Exception) -> Move:

@@ -199,6 +199,14 @@ class Chaos:
     def done(self) -> bool:
         return self._over.is_set()
 
+    def _once_ready(self, what: Callable[[], None]) -> None:
+        """Wait a while for a daemon that answers; between two kills there may be none."""
+        end = time.monotonic() + 5
+        while time.monotonic() < end and self._fleet.any_ready() is None:
+            self._fleet.tick()
+            time.sleep(0.05)
+        what()
+
     def _in_a_call(self, otherwise: int) -> int:
         end = time.monotonic() + 3
         while time.monotonic() < end:
@@ -228,9 +236,9 @@ class Chaos:
             elif event == "stop":
                 fleet.halt(number, luck.uniform(0.1, 2.5))
             elif event == "term":
-                fleet.ask_to_stop(number)
+                self._once_ready(lambda one=number: fleet.ask_to_stop(one))  # type: ignore[misc]
             elif event == "pause":
-                fleet.pause()
+                self._once_ready(fleet.pause)
             else:
                 fleet.halt(self._in_a_call(number), self._lease + luck.uniform(1, 5), long=True)
         while fleet._stopped or fleet._leaving:

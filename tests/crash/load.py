@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONCURRENT = 14
-GLOBAL = (25, 10)
+GLOBAL = (40, 10)
 HOT = (3, 20)
 """Of every target whose name begins with `hot`: so many actions in so many seconds, over all policies."""
 
@@ -82,10 +82,10 @@ RULES = {
     rules.name: rules
     for rules in (
         Rules("grow", ("works.grow",), hold="1s", cooldown=3, verified=True, reverts=True, when=True),
-        Rules("push", ("works.push",), budget=(6, 5)),
+        Rules("push", ("works.push",), budget=(10, 5)),
         Rules("brief", ("works.push_briefly",)),
         Rules("put", ("works.put",), cooldown=2, verified=True, reverts=True),
-        Rules("kick", ("works.kick",), budget=(5, 10), concurrent=3),
+        Rules("kick", ("works.kick",), budget=(8, 10), concurrent=3),
         Rules("lend", ("works.push",), expires="5s", cooldown=1, per_target=(4, 30)),
         Rules("ladder", ("works.put", "works.push"), verified=True, reverts=True, concurrent=4),
         Rules("watch", ("works.grow",), mode="observe"),

@@ -19,7 +19,7 @@ def nothing_broken(result: Result) -> None:
 
 @pytest.mark.slow
 def test_a_short_campaign_on_sqlite(tmp_path: Path) -> None:
-    result = campaign(Plan(seed=4, alerts=60, kills=4, long_stops=0, pace=1.3, brief=True), tmp_path, None)
+    result = campaign(Plan(seed=4, alerts=40, kills=4, long_stops=0, pace=1.3, brief=True), tmp_path, None)
     nothing_broken(result)
     assert result.counts["kill -9"] == 4
 
@@ -30,7 +30,7 @@ def test_a_short_campaign_on_postgres(tmp_path: Path) -> None:
     with Postgres() as server:
         with psycopg.connect(server.superuser_dsn, autocommit=True) as link:
             link.execute("CREATE DATABASE crash")
-        plan = Plan(seed=7, alerts=60, kills=3, replicas=3, long_stops=1, lease=3, pace=1.3, brief=True)
+        plan = Plan(seed=7, alerts=40, kills=3, replicas=3, long_stops=1, lease=3, pace=1.3, brief=True)
         result = campaign(plan, tmp_path, server.dsn(dbname="crash"))
     nothing_broken(result)
     assert result.counts["kill -9"] == 3

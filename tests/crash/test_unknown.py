@@ -110,19 +110,3 @@ def kinds(run: dict[str, Any], kind: str) -> list[str]:
 
 def _millis(at: str) -> float:
     return datetime.fromisoformat(at).timestamp() * 1000
-
-
-def test_killed_in_a_call_that_lands_after_the_restart(tmp_path: Path) -> None:
-    """The next process waits for it, and finds it."""
-    with scene(tmp_path, None, 1) as it:
-        (one,) = it.fleet.replicas
-        one.start()
-        it.post(one, "kick", "t1")
-        one.until(lambda: bool(it.witness.in_flight), "it calls")
-        one.kill()
-        one.start()
-        one.until(lambda: bool(it.said(one, "action.unknown")), "it is in doubt")
-        it.witness.gate.set()
-        one.until(lambda: it.run(one)["outcome"] is not None, "it ends")
-        assert it.run(one)["outcome"] == "succeeded"
-        assert len(it.witness.arrivals) == 1

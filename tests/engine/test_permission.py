@@ -10,7 +10,7 @@ import pytest
 
 from remediator.engine.threads import Threads
 from remediator.errors import Temporary
-from remediator.model import MINUTE, IntentOutcome, Outcome
+from remediator.model import MINUTE, IntentOutcome, Outcome, State
 from tests.engine.world import POLICY, Rig, World
 
 CONDITIONAL = POLICY.replace("world.resize", "world.resize_if_same")
@@ -55,6 +55,20 @@ async def test_an_answer_that_is_there_counts_although_its_time_is_up() -> None:
     time.sleep(0.3)  # noqa: ASYNC251 - the loop stands still, too
     assert await call == "it went through"
     assert late == []
+
+
+async def test_a_late_outcome_is_kept_also_when_the_store_is_away_just_then() -> None:
+    async with Rig(world=World(faults=["hang"])) as r:
+        await r.fire()
+        await r.worker.drain()
+        assert (await r.run()).state is State.UNKNOWN
+        r.link.away = 1
+        r.world.hold.set()
+        async with asyncio.timeout(20):
+            while "action.late" not in await r.story():  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.02)
+        assert r.link.away == 0
+        assert (await r.run()).state is State.UNKNOWN
 
 
 async def test_a_call_issued_again_and_refused_is_looked_at_again() -> None:

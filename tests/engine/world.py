@@ -45,6 +45,7 @@ from remediator.model import (
     MINUTE,
     SECOND,
     Alert,
+    AuditEvent,
     AuditRecord,
     Blast,
     Episode,
@@ -357,6 +358,8 @@ class LosesAnswers:
         """what befalls the process between ADMIT and the call"""
         self.before_admit: Callable[[], Awaitable[None]] | None = None
         """what happens elsewhere right before the next ADMIT"""
+        self.away = 0
+        """how many times it takes no evidence, being away"""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -371,6 +374,12 @@ class LosesAnswers:
             self.losing = False
             raise StoreUnavailable("the store did not answer within 10s; try again")
         return answer
+
+    async def evidence(self, run: RunId, number: int, events: Sequence[AuditEvent]) -> None:
+        if self.away:
+            self.away -= 1
+            raise StoreUnavailable("the store did not answer within 10s; try again")
+        await self._store.evidence(run, number, events)
 
 
 class Rig:
