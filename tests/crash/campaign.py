@@ -169,7 +169,7 @@ def _shown(fleet: Fleet, address: str, seed: int) -> list[str]:
                 faults.append(f"run {id} has no story")
     except httpx2.TransportError as error:
         faults.append(f"{type(error).__name__}: {error}")
-    for id in random.Random(seed).sample(ids, min(3, len(ids))):
+    for id in random.Random(seed).sample(ids, min(2, len(ids))):
         code, said = _command(fleet, "runs", "show", str(id))
         if code != 0 or "reason" not in said:
             faults.append(f"runs show {id}: exit {code}: {said}")
