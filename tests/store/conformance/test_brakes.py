@@ -317,6 +317,19 @@ async def test_a_target_is_known_by_every_name_that_acted_on_it(world: World) ->
     assert await world.store.names("k:y") == []
 
 
+async def test_a_target_is_paused_under_each_of_its_names(world: World) -> None:
+    await world.activate()
+    run = await world.start("a", target="db:a")
+    await world.admitted(run, key="k:x")
+    await world.end(await world.store.run(run.id))
+    pause = Control(kind=ControlKind.PAUSE, scope="target:db:a", reason="r", actor="alice", since=START)
+    await world.store.set_control(pause, AuditEvent(kind="control.paused"))
+    other = await world.start("b", target="db:alias")
+    held = await world.held(other, key="k:x")
+    assert (held.reason, "target:db:a" in held.observed) == (Reason.PAUSED, True)
+    await world.admitted(other, key="k:y")
+
+
 # ---------------------------------------------------------------- said once
 
 
