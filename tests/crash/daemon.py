@@ -2,6 +2,7 @@
 quite the real one: with a shorter lease, or with one of its safeties left out.
 
     --lease SECONDS     claims last this long instead of 30 s, so that a test need not wait for it
+    --halt              it stops itself (SIGSTOP) between the first permission to call and the call
     --without epoch     whoever has lost a run may go on writing it
     --without intent    the permission to call is written after the call instead of before it
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import os
+import signal
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,6 +59,19 @@ class Hasty(Around):
 
     async def _sooner(self, move: Move) -> Move:
         return msgspec.structs.replace(move, next_at=Instant(await self._store.now() + self._lease))
+
+
+class Halting(Around):
+    """The process is stopped where it is least convenient: the permission is committed, nothing is called."""
+
+    _halted = False
+
+    async def admit(self, run: Run, admission: Admission) -> Run | Held:
+        answer = await self._store.admit(run, admission)
+        if not isinstance(answer, Held) and not self._halted:
+            self._halted = True
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return answer
 
 
 class WithoutEpoch(Around):
@@ -114,7 +130,9 @@ class WithoutIntent(Around):
 SABOTAGE = {"epoch": WithoutEpoch, "intent": WithoutIntent}
 
 
-def make_store(settings: Settings, clock: Clock | None, lease: float, without: str | None) -> Store:
+def make_store(
+    settings: Settings, clock: Clock | None, lease: float, halt: bool, without: str | None
+) -> Store:
     """The store of settings, as the command line wants it."""
     from remediator.clock import SystemClock
 
@@ -127,6 +145,8 @@ def make_store(settings: Settings, clock: Clock | None, lease: float, without: s
     )
     if short < Limits().lease:
         store = cast(Store, Hasty(store, short))
+    if halt:
+        store = cast(Store, Halting(store))
     return cast(Store, SABOTAGE[without](store)) if without else store
 
 
@@ -134,11 +154,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("--lease", type=float, default=30.0)
+    parser.add_argument("--halt", action="store_true")
     parser.add_argument("--without", choices=sorted(SABOTAGE))
     args = parser.parse_args()
     settings = load(args.config)
     log.configure(settings.log.level, settings.log.format)
-    made = functools.partial(make_store, lease=args.lease, without=args.without)
+    made = functools.partial(make_store, lease=args.lease, halt=args.halt, without=args.without)
     return asyncio.run(serving(settings, lambda given: wiring.build(given, make_store=made)))
 
 

@@ -36,14 +36,23 @@ class Scene:
         self.accepted.append(problem)
 
     def run(self, at: Installation) -> dict[str, Any]:
-        """The only run, with its story."""
-        (run,) = at.runs()
+        """The first run, with its story."""
+        run = at.runs()[0]
         shown: dict[str, Any] = at.get(f"runs/{run['id']}")
         return shown
 
     def said(self, at: Installation, kind: str) -> list[dict[str, Any]]:
         """The run's events of a kind."""
         return [event for event in self.run(at)["events"] if event["kind"] == kind]
+
+    def arrived(self) -> list[dict[str, Any]]:
+        """The calls that reached the witness."""
+        return [line for line in self.witness.read() if line["what"] == "arrived"]
+
+    def stopped(self, one: Installation) -> bool:
+        """Whether its process is stopped, as `ps` would say with a T."""
+        assert one.process is not None
+        return Path(f"/proc/{one.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def become_a_zombie(self, one: Installation, other: Installation) -> None:
         """`one` calls and is stopped; its call takes effect; `other` takes over and finds that out."""

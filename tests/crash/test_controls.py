@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from remediator.engine.acting import BEGIN_WITHIN
 from tests.cli.program import Program
 from tests.crash.installation import Installation
 from tests.crash.judge import Case, judge
@@ -99,3 +102,38 @@ def test_a_zombies_late_outcome_is_evidence_and_changes_nothing(tmp_path: Path, 
 def test_without_the_epoch_a_zombie_writes_over_an_outcome(tmp_path: Path, server: Postgres) -> None:
     found = zombie(tmp_path, database(server, "no_epoch"), "--without", "epoch")
     assert "outcomes written twice" in found
+
+
+@pytest.mark.parametrize(("kind", "outcome", "calls"), [("kick", "escalated", 1), ("push", "succeeded", 2)])
+def test_a_zombie_that_calls_late_meets_a_target_that_is_still_held(
+    tmp_path: Path, server: Postgres, kind: str, outcome: str, calls: int
+) -> None:
+    """Stopped between the permission and the call. Nothing can keep it from calling when it goes on; so
+    nobody else is let to its target, or the provider knows the call again."""
+    store = database(server, f"halted_{kind}")
+    with scene(tmp_path, store, 2, ("--halt",)) as it:
+        it.witness.gate.set()
+        one, other = it.fleet.replicas
+        other.program = tuple(word for word in other.program if word != "--halt")
+        one.start()
+        it.post(one, kind, "t1")
+        one.until(lambda: it.stopped(one), "it is stopped")
+        stopped = time.monotonic()
+        other.start()
+        other.until(lambda: it.run(other)["outcome"] == outcome, f"the other ends it {outcome}")
+        assert len(it.arrived()) == calls - 1
+        assert one.process is not None
+        one.process.signal(signal.SIGCONT)
+        slept = time.monotonic() - stopped
+        other.until(lambda: bool(it.said(other, "action.late")), "what came late is kept")
+        if slept < BEGIN_WITHIN - 1:  # on a machine that is slow enough, the permission is too old by now
+            assert len(it.arrived()) == calls
+        assert it.run(other)["outcome"] == outcome
+        if outcome == "escalated":  # and until a person has looked, nobody acts there
+            it.post(other, "push", "t1", 2)
+            other.until(lambda: other.runs()[-1]["reason"] == "quarantined", "it is refused")
+        one.stop()
+        other.stop()
+        assert broken(it) == []
+        landed = sum(line["what"] == "landed" for line in it.witness.read())
+        assert landed == (1 if kind == "push" else len(it.arrived()))
