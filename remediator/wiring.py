@@ -114,12 +114,6 @@ def recipients(policies: Policies) -> Callable[[str], Sequence[str]]:
     return told
 
 
-def links(settings: Settings) -> Links:
-    """What makes the links to approvals."""
-    keys = [key.get_secret_value().encode() for key in settings.approvals.link_key]
-    return Links(keys, settings.server.public_url)
-
-
 def telling(settings: Settings) -> Telling:
     """How people are told, as the settings say."""
     said = settings.notifications
@@ -170,7 +164,7 @@ def build(
         apply_timeout=settings.engine.action_timeout / 1000,
     )
     worker_name = f"{socket.gethostname()}:{os.getpid()}"
-    tools = Tools(durable, known, execute, Rules(settings.approvals, links(settings)))
+    tools = Tools(durable, known, execute, Rules(settings.approvals, Links.of(settings)))
     worker = Worker(worker_name, tools, policies, most=settings.engine.workers)
     drain = Drain(durable, notifiers(settings), recipients(policies))
 

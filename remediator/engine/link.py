@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 
 from remediator.model import Instant
+from remediator.settings import Settings
 
 _TOKEN = re.compile(r"([1-9][0-9]{0,18})\.([1-9][0-9]{0,18})\.([A-Za-z0-9_-]{43})", re.ASCII)
 
@@ -27,6 +28,12 @@ class Links:
     def __init__(self, keys: Sequence[bytes] = (), base: str | None = None) -> None:
         self._keys = tuple(keys)
         self._base = base.rstrip("/") if base else None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Links:
+        """Those of an installation."""
+        keys = [key.get_secret_value().encode() for key in settings.approvals.link_key]
+        return cls(keys, settings.server.public_url)
 
     def __repr__(self) -> str:
         return f"Links(keys={len(self._keys)}, base={self._base!r})"

@@ -114,7 +114,7 @@ class Retention(Section):
     alert_event: Positive = Millis(90 * DAY)
     """Deliveries."""
     run: Positive = Millis(400 * DAY)
-    """Ended runs, with their intents."""
+    """Ended runs, with their intents and approvals."""
     effect: Positive = Millis(400 * DAY)
     """Leases that were returned."""
     outbox: Positive = Millis(30 * DAY)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from remediator.contracts import Admission, Held
+from remediator.contracts import Admission, Held, Hint
 from remediator.errors import Conflict, NotFound
 from remediator.model import (
     Approval,
@@ -124,6 +124,7 @@ def decide(tx: Tx, id: int, decision: Decision, event: AuditEvent) -> Approval:
         raise Conflict(_why_not(tx, id))
     found = value(decided[0])
     trail.append(tx, (_event(_run(tx, found.run), found, event),))
+    tx.hint(Hint.DUE)
     return found
 
 

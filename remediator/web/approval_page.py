@@ -51,7 +51,7 @@ class Desk:
         public = settings.server.public_url
         secure = public is not None and public.startswith("https:")
         sessions = Sessions(keys, callers, settings.approvals.session, secure=secure)
-        return cls(Links(keys, public), sessions, callers, Attempts())
+        return cls(Links.of(settings), sessions, callers, Attempts())
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ from remediator.model import (
     AuditEvent,
     Control,
     ControlKind,
+    Decision,
     Instant,
     Outcome,
     Reason,
+    State,
 )
 from tests.engine.world import POLICY, START, Rig, World
 
@@ -127,7 +129,17 @@ async def test_demoted_to_approve_it_does_not_act_unasked() -> None:
     async with rig(limits=LIMITS.replace("observe", "approve")) as r:
         await one_after_the_other(r, range(4))
         assert len(r.world.calls) == 3
-        assert (await r.runs())[3].reason is Reason.APPROVAL_PENDING
+        run = (await r.runs())[3]
+        assert (run.state, run.reason) == (State.APPROVAL, Reason.APPROVAL_PENDING)
+        (asked,) = await r.store.approvals(open=True)
+        approved = AuditEvent(kind="approval.approved", actor="alice", observed="go")
+        await r.store.decide(asked.id, Decision.APPROVED, approved)
+        await r.until(r.clock.now() - START + MINUTE)
+        assert len(r.world.calls) == 4
+        (admitted,) = [
+            one.event for one in await r.store.audit(run=run.id) if one.event.kind == "run.admitted"
+        ]
+        assert admitted.data["approval"] == asked.id
 
 
 async def test_what_is_healed_again_and_again_is_handed_to_a_person() -> None:
