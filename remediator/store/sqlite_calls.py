@@ -187,6 +187,8 @@ class SqliteCalls:
             if self._path is not None and self.fatal is None:
                 truncate(self._tx.connection)
             self._tx.connection.close()
+        if self._checkpoints is not None:
+            self._checkpoints.let_go()
         if self._lock is not None:
             self._lock.free()
         self._writer = self._checkpoints = self._readers = self._tx = self._lock = None

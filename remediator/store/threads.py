@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import sqlite3
 import sys
@@ -159,6 +160,7 @@ class Checkpoints:
         self._dirty = threading.Event()
         self._stopping = threading.Event()
         self._finish = False
+        self._looking: int | None = None
         self._thread = threading.Thread(target=self._run, name="store-checkpoints", daemon=True)
 
     def start(self) -> None:
@@ -169,6 +171,15 @@ class Checkpoints:
         self._stopping.set()
         self._dirty.set()
         self._thread.join()
+
+    def let_go(self) -> None:
+        """Close the log's index. Only when no connection is open any more: to close any handle on a file
+        drops all of the process's locks on it (POSIX, fcntl), SQLite's too. Without them another process
+        that opens the database takes this one for dead and cuts the index off, which this one has mapped,
+        and dies of."""
+        if self._looking is not None:
+            os.close(self._looking)
+            self._looking = None
 
     def written(self, connection: sqlite3.Connection) -> None:
         """Called by the writer after each group, outside a transaction."""
@@ -203,9 +214,9 @@ class Checkpoints:
         """Bytes of the log that are in use: its last valid frame, from the header of its index
         (sqlite.org/walformat.html, 2.1: mxFrame, 32 bits in native order at offset 16)."""
         try:
-            with self._index.open("rb") as index:
-                index.seek(16)
-                return int.from_bytes(index.read(4), sys.byteorder) * _FRAME
+            if self._looking is None:
+                self._looking = os.open(self._index, os.O_RDONLY | os.O_CLOEXEC)
+            return int.from_bytes(os.pread(self._looking, 4, 16), sys.byteorder) * _FRAME
         except OSError:
             return 0
 
