@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from remediator.clock import SteadyClock
 from remediator.engine.upkeep import JUMP, ClockWatch
-from remediator.model import HOUR, SECOND, ControlKind, Millis
+from remediator.model import DAEMON, HOUR, SECOND, ControlKind, Instant, Millis
 from tests.engine.world import START, Rig
 
 
@@ -62,3 +62,20 @@ async def test_the_pause_is_written_before_anybody_sees_the_new_time() -> None:
         assert "+2h" in pause.reason
         assert clock.now() == START + SECOND + 2 * HOUR
         assert Millis(clock.jump()) == 0
+
+
+async def test_of_several_who_see_a_database_clock_jump_one_says_so() -> None:
+    async with Rig() as rig:
+        watches = [ClockWatch(rig.store), ClockWatch(rig.store)]
+        for watch in watches:
+            await watch()
+        rig.clock.set(Instant(START + 2 * HOUR))
+        for watch in watches:
+            await watch()
+        (event,) = [one.event for one in await rig.events() if one.event.kind == "control.paused"]
+        assert "the clock jumped by +" in str(event.observed)
+        (told,) = await rig.store.due_messages(10)
+        assert told.message.chain == DAEMON
+        for watch in watches:  # from here on it is no news
+            await watch()
+        assert (await rig.story()).count("control.paused") == 1

@@ -74,7 +74,7 @@ def test_every_metric_and_setting_of_the_page_exists() -> None:
     for name in re.findall(r"`(remediator_\w+)`", PAGE):
         assert f"`{name}`" in metrics, name
     known = (docs / "settings.md").read_text()
-    for name in re.findall(r"`((?:server|engine|approvals|retention)\.\w+|audit\.key)`", PAGE):
+    for name in re.findall(r"`((?:server|engine|approvals|retention|notifications)\.\w+|audit\.key)`", PAGE):
         assert f"`{name}`" in known, name
 
 

@@ -33,7 +33,8 @@ def wire(server: Postgres) -> Iterator[Wire]:
 def place(tmp_path_factory: pytest.TempPathFactory, server: Postgres, wire: Wire) -> Iterator[Scene]:
     """One daemon, which survives one fault after the other."""
     url = f"postgresql://postgres@127.0.0.1:{wire.port}/postgres"
-    with Scene(tmp_path_factory.mktemp("faults"), store={"url": url}) as place:
+    grace = {"shutdown_grace": "1s"}
+    with Scene(tmp_path_factory.mktemp("faults"), store={"url": url}, engine=grace) as place:
         place.daemon.start()
         yield place
 
@@ -70,13 +71,27 @@ def test_it_goes_away_in_the_middle_of_a_run(place: Scene, server: Postgres, wir
         place.provider.open.set()
     place.back()
     place.ends(fault)  # its outcome was kept, and is written now
-    run = place.daemon.runs()[-1]
+    # What was refused may have been committed all the same, after nobody waited for it any more.
+    (run,) = [run for run in place.daemon.runs() if run["target"] == f"recorder:{fault}"]
     kinds = [one["kind"] for one in place.daemon.get("audit", run=run["id"], oldest_first=True)["items"]]
     assert kinds.count("action.applied") == 1
     assert "action.unknown" not in kinds
     place.act(f"{fault}-refused")  # the sender's repetition
     place.daemon.until(lambda: place.metric("remediator_store_up") == 1, "the metric says so")
     assert time.time() - place.metric("remediator_store_measured_timestamp_seconds") < 10
+    place.whole()
+
+
+def test_what_a_stopped_daemon_was_calling_is_free_at_once(place: Scene, server: Postgres) -> None:
+    """It lets go of it when its grace is over; nobody has to wait for the end of a lease."""
+    place.begin("stopped")
+    assert place.daemon.stop() == 0
+    with psycopg.connect(server.superuser_dsn) as connection:
+        rows = connection.execute("SELECT lease_until, state FROM run WHERE outcome IS NULL").fetchall()
+    assert rows == [(None, "ACTING")]
+    place.provider.open.set()
+    place.daemon.start()
+    place.ends("stopped", seconds=15)  # the next one has looked: it was applied
     place.whole()
 
 

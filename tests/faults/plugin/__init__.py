@@ -1,0 +1,1 @@
+"""A plugin: shipped actions whose lost calls land within seconds, so that a test can wait for it."""
