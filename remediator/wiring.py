@@ -27,6 +27,7 @@ from remediator.errors import ActionError
 from remediator.model import Episode, Instant
 from remediator.notify.apprise import AppriseNotifier
 from remediator.notify.audience import Routing
+from remediator.notify.direct import StorePager
 from remediator.notify.outbox import Drain
 from remediator.policy.cache import Cache
 from remediator.policy.git import git_revision
@@ -166,7 +167,15 @@ def build(
     worker_name = f"{socket.gethostname()}:{os.getpid()}"
     tools = Tools(durable, known, execute, Rules(settings.approvals, Links.of(settings)))
     worker = Worker(worker_name, tools, policies, most=settings.engine.workers)
-    drain = Drain(durable, notifiers(settings), recipients(policies))
+    pagers = notifiers(settings)
+    said = telling(settings)
+    drain = Drain(
+        durable,
+        pagers,
+        recipients(policies),
+        outside=settings.audiences.customers,
+        failing_after=settings.notifications.failing_after,
+    )
 
     def reach(name: str) -> str:
         return connections.open(name).identity()
@@ -189,7 +198,15 @@ def build(
         policies=policies,
         worker=worker,
         drain=drain.run,
-        incidents=Incidents(durable, policies, telling(settings), told=drain.wake),
+        incidents=Incidents(durable, policies, said, told=drain.wake),
+        page=StorePager(
+            durable,
+            pagers,
+            said.routing.split(settings.audiences.on_call).internal or said.routing.ourselves,
+            worker_name,
+            settings.notifications.page_without_store,
+            settings.notifications.page_again,
+        ),
         warm=warm,
         close=connections.close,
         clock=steady,

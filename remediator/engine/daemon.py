@@ -64,7 +64,8 @@ MANUAL = "manual"
 class Daemon:
     """Everything wired together. `wiring.build` makes one.
 
-    drain: sends the outbox until cancelled. warm: reaches what must be reached before it is needed.
+    drain: sends the outbox until cancelled. page: calls people when the store is gone. warm: reaches
+    what must be reached before it is needed.
     close: lets go of connections, after all else. clock: the store's, where it is not the database's.
     pace: how many times longer than usual its upkeep waits between turns; for simulation.
     nonce: marks what a person starts.
@@ -78,6 +79,7 @@ class Daemon:
     worker: Worker
     drain: Callable[[], Awaitable[None]]
     incidents: Incidents
+    page: Callable[[], Awaitable[None]]
     warm: Callable[[], Awaitable[None]]
     close: Callable[[], None]
     clock: SteadyClock | None = None
@@ -112,6 +114,7 @@ class Daemon:
         turns: tuple[tuple[float, str, Callable[[], Awaitable[None]]], ...] = (
             (0.5, "seal", Sealer(self.store)),
             (1.0, "probe", Probe(self.store)),
+            (1.0, "page", self.page),
             (1.0, "storms", StormWatch(self.store, self.policies)),
             (15.0, "windows", Announcing(self.store, self.policies)),
             (2.0, "gauges", Gauges(self.store)),

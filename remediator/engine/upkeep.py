@@ -128,6 +128,8 @@ class Gauges:
         metrics.OPEN_RUNS.set(health.open_runs)
         metrics.OLDEST_DUE_SECONDS.set(_age(now, health.oldest_due_at))
         metrics.OUTBOX_AGE_SECONDS.set(_age(now, health.outbox_oldest_at))
+        for notifier in await self._store.notifiers():
+            metrics.NOTIFIER_FAILING.labels(notifier.name).set(int(notifier.told_at is not None))
         metrics.SEAL_LAG_SECONDS.set(_age(now, health.unsealed_oldest_at))
         self._brakes(await self._store.controls())
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from remediator.contracts import Admission, Bad, Delivery, Held, Match, Move, Outgoing, Receipt
+from remediator.contracts import Admission, Bad, Delivery, Held, Match, Move, NotifierState, Outgoing, Receipt
 from remediator.errors import LeaseLost
 from remediator.model import AuditEvent, Instant, Millis, Run
 from remediator.store import admit, claims, moves, outbox, postgres_claims, prune, sealing, trail
@@ -101,13 +101,15 @@ class PostgresStore(PostgresCalls):
     async def due_messages(self, limit: int) -> Sequence[Outgoing]:
         return await self._write(lambda tx: self._sending.due(tx, limit))
 
-    async def message_sent(self, id: int, event: AuditEvent) -> None:
-        await self._write(lambda tx: outbox.sent(tx, id, event))
+    async def message_sent(self, id: int, event: AuditEvent) -> NotifierState | None:
+        state = await self._write(lambda tx: outbox.sent(tx, id, event))
         self._sending.done(id)
+        return state
 
-    async def message_failed(self, id: int, retry_at: Instant, error: str) -> None:
-        await self._write(lambda tx: outbox.failed(tx, id, retry_at, error))
+    async def message_failed(self, id: int, retry_at: Instant, error: str) -> NotifierState | None:
+        state = await self._write(lambda tx: outbox.failed(tx, id, retry_at, error))
         self._sending.done(id)
+        return state
 
     # ------------------------------------------------------------ audit, upkeep
 

@@ -31,12 +31,13 @@ _ROW = f"SELECT {RUN}, lease_until FROM run WHERE id = :id FOR UPDATE"  # noqa: 
 _NONCE = "SELECT nonce FROM intent WHERE run = :run AND number = :number"
 _DUE = """
 WITH due AS (
-  SELECT id FROM outbox
+  SELECT outbox.id FROM outbox LEFT JOIN notifier ON notifier.name = outbox.notifier
   WHERE sent_at IS NULL AND (next_at <= :now OR id = ANY(:own))
-  ORDER BY at, id LIMIT :limit FOR UPDATE SKIP LOCKED
+    AND (notifier.retry_at IS NULL OR notifier.retry_at <= :now)
+  ORDER BY attempts, at, id LIMIT :limit FOR UPDATE OF outbox SKIP LOCKED
 )
 UPDATE outbox SET next_at = :later WHERE id IN (SELECT id FROM due)
-RETURNING at, id, attempts, message
+RETURNING attempts, at, id, message, notifier
 """
 _HAND_OVER = "UPDATE outbox SET next_at = :now WHERE id = ANY(:own) AND sent_at IS NULL"
 
@@ -126,8 +127,14 @@ class Sending:
         later = Instant(tx.now + _SENDING)
         values = {"now": tx.now, "own": own, "limit": limit, "later": later}
         found = sorted(tx.change(_DUE, values))
-        self._own = {**{id: self._own[id] for id in own}, **{row[1]: later for row in found}}
-        return [outbox.outgoing(id, at, attempts, message) for at, id, attempts, message in found]
+        self._own = {**{id: self._own[id] for id in own}, **{row[2]: later for row in found}}
+        return outbox.probes(
+            tx,
+            [
+                outbox.outgoing(id, at, attempts, message, notifier)
+                for attempts, at, id, message, notifier in found
+            ],
+        )
 
     def done(self, id: int) -> None:
         """What became of it is written."""

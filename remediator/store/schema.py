@@ -324,6 +324,16 @@ outbox = Table(
     ),
 )
 
+notifier = Table(  # those that have failed once
+    "notifier",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _instant("failing_since", nullable=True),
+    _instant("retry_at", nullable=True),  # not to be tried before
+    _instant("told_at", nullable=True),  # when people were told that it fails
+    _text("error"),
+)
+
 # ---------------------------------------------------------------- audit
 
 audit_event = Table(

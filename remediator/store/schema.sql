@@ -165,6 +165,14 @@ CREATE TABLE meta (
 	value TEXT NOT NULL,
 	PRIMARY KEY ("key")
 );
+CREATE TABLE notifier (
+	name TEXT NOT NULL,
+	failing_since BIGINT,
+	retry_at BIGINT,
+	told_at BIGINT,
+	error TEXT NOT NULL,
+	PRIMARY KEY (name)
+);
 CREATE TABLE outbox (
 	id INTEGER NOT NULL,
 	at BIGINT NOT NULL,

@@ -14,6 +14,7 @@ from remediator.contracts import (
     Health,
     IncidentChange,
     Move,
+    NotifierState,
     Outgoing,
     Revision,
     SealReport,
@@ -301,13 +302,30 @@ class SqlStore(ABC):
     # ------------------------------------------------------------ outbox
 
     async def due_messages(self, limit: int) -> Sequence[Outgoing]:
-        return await self._read(lambda tx: outbox.due(tx, limit))
+        found, failing = await self._read(lambda tx: (outbox.due(tx, limit), outbox.failing(tx)))
+        if any(one.notifier in failing for one in found):
+            found = await self._write(lambda tx: outbox.probes(tx, found))
+        return found
 
-    async def message_sent(self, id: int, event: AuditEvent) -> None:
-        await self._write(lambda tx: outbox.sent(tx, id, event))
+    async def spread_message(self, id: int, notifiers: Sequence[str]) -> bool:
+        return await self._write(lambda tx: outbox.spread(tx, id, notifiers))
 
-    async def message_failed(self, id: int, retry_at: Instant, error: str) -> None:
-        await self._write(lambda tx: outbox.failed(tx, id, retry_at, error))
+    async def message_sent(self, id: int, event: AuditEvent) -> NotifierState | None:
+        return await self._write(lambda tx: outbox.sent(tx, id, event))
+
+    async def message_failed(self, id: int, retry_at: Instant, error: str) -> NotifierState | None:
+        return await self._write(lambda tx: outbox.failed(tx, id, retry_at, error))
+
+    async def abandon_messages(self, notifier: str, before: Instant, event: AuditEvent) -> int:
+        return await self._write(lambda tx: outbox.abandon(tx, notifier, before, event))
+
+    async def notifiers(self) -> Sequence[NotifierState]:
+        return await self._look(outbox.states)
+
+    async def tell_notifier(
+        self, name: str, failing: bool, event: AuditEvent, messages: Sequence[Message]
+    ) -> bool:
+        return await self._write(lambda tx: outbox.tell(tx, name, failing, event, messages))
 
     # ------------------------------------------------------------ audit
 

@@ -16,6 +16,8 @@ _SHIFTS = (
     "UPDATE effect SET expires_at = expires_at + :by WHERE returned_at IS NULL",
     # A chain counts from the declaration, which is still so long ago.
     "UPDATE incident SET opened_at = opened_at + :by, next_at = next_at + :by WHERE resolved_at IS NULL",
+    "UPDATE notifier SET failing_since = failing_since + :by, retry_at = retry_at + :by"
+    " WHERE failing_since IS NOT NULL",
     "UPDATE outbox SET next_at = next_at + :by WHERE sent_at IS NULL",
     "UPDATE approval SET expires_at = expires_at + :by WHERE decided_at IS NULL",
     # The steps of a chain count from the declaration.

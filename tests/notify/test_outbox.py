@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.contracts import Notifier
+from remediator.contracts import Notifier, Outgoing
 from remediator.errors import NotificationError
 from remediator.model import DAY, HOUR, MINUTE, SECOND, Instant, Message, Millis, Severity
 from remediator.notify.outbox import Drain, backoff
@@ -97,7 +97,7 @@ async def test_an_escalation_reaches_the_chain_and_is_recorded() -> None:
     (message,) = primary.sent
     assert message.subject == "approve it?"
     assert event.run == 1
-    assert event.data["notifiers"] == ["log", "primary"]
+    assert event.data["notifiers"] == ["primary"]
 
 
 async def test_a_refusal_is_tried_again_after_the_back_off_and_not_before() -> None:
@@ -191,21 +191,169 @@ async def test_a_message_nobody_takes_is_recorded_as_abandoned() -> None:
         for hours in range(30):
             rig.clock.set(Instant(start + hours * HOUR))
             await out.once()
-        assert await kinds(rig) == ["message.abandoned"]
-        assert await _all_due(rig) == []
+        assert (await kinds(rig)).count("message.abandoned") == 1
+        assert [one for one in await _all_due(rig) if one.notifier == "primary"] == []
     assert primary.tried < 30
 
 
-async def _all_due(rig: Rig) -> list[object]:
+async def _all_due(rig: Rig) -> list[Outgoing]:
     rig.clock.set(Instant(rig.clock.now() + DAY))
     return list(await rig.store.due_messages(100))
 
 
+# ---------------------------------------------------------------- each notifier by itself
+
+
+async def post(rig: Rig, count: int, *, chain: str = "both", subject: str = "n") -> None:
+    await rig.store.record(
+        (),
+        [
+            Message(chain=chain, severity=Severity.P3, subject=f"{subject}{number}", body="b")
+            for number in range(count)
+        ],
+    )
+
+
+BOTH = {"both": ["dead", "well"]}
+
+
+async def test_fifty_messages_do_not_hammer_a_dead_notifier_and_the_other_has_them_all() -> None:
+    dead, well = Pager("dead", refuse=10_000), Pager("well")
+    async with Rig() as rig:
+        await post(rig, 50)
+        out = drain(rig, dead, well, chains=BOTH)
+        for _ in range(30):
+            await out.once()
+        assert len(well.sent) == 50
+        first = dead.tried
+        assert first <= 4  # what was under way before it was known to be dead
+        start = rig.clock.now()
+        while rig.clock.now() < start + HOUR:
+            rig.clock.set(Instant(rig.clock.now() + SECOND))
+            await out.once()
+        # 5, 5, 10, 20 … seconds, then every ten minutes: one message each time
+        assert dead.tried - first <= 16
+        assert well.tried == 50 + 1  # and one about the dead one
+        dead.refuse = 0
+        for _ in range(30 * 60):
+            rig.clock.set(Instant(rig.clock.now() + SECOND))
+            await out.once()
+        assert len(dead.sent) == 50
+        assert len({one.subject for one in dead.sent}) == 50
+        assert len([one for one in well.sent if one.subject.startswith("n")]) == 50
+
+
+async def test_a_restart_does_not_forget_who_fails() -> None:
+    dead = Pager("dead", refuse=10_000)
+    async with Rig() as rig:
+        await post(rig, 1, chain="dead")
+        await drain(rig, dead).once()
+        rig.clock.set(Instant(rig.clock.now() + 4 * SECOND))
+        await post(rig, 5, chain="dead", subject="later")
+        await drain(rig, dead).once()
+        assert dead.tried == 1
+        rig.clock.set(Instant(rig.clock.now() + SECOND))
+        await drain(rig, dead).once()
+        assert dead.tried == 2
+
+
+@dataclass
+class Picky(Pager):
+    """A notifier that never takes one message."""
+
+    async def send(self, message: Message) -> None:
+        self.tried += 1
+        if message.subject == "poison0":
+            raise NotificationError("notifier picky: HTTP 400")
+        self.sent.append(message)
+
+
+async def test_a_message_that_is_never_taken_holds_up_none_behind_it() -> None:
+    picky = Picky("picky")
+    async with Rig() as rig:
+        await post(rig, 1, chain="picky", subject="poison")
+        out = drain(rig, picky)
+        await out.once()
+        await post(rig, 3, chain="picky")
+        for _ in range(10):
+            rig.clock.set(Instant(rig.clock.now() + SECOND))
+            await out.once()
+    assert [one.subject for one in picky.sent] == ["n0", "n1", "n2"]
+
+
+async def test_a_notifier_that_fails_for_ten_minutes_is_told_to_the_others_and_so_is_its_return() -> None:
+    dead, well = Pager("dead", refuse=10_000), Pager("well")
+    async with Rig() as rig:
+        await post(rig, 1)
+        out = drain(rig, dead, well, chains=BOTH)
+        start = rig.clock.now()
+        while rig.clock.now() < start + 40 * MINUTE:
+            await out.once()
+            rig.clock.set(Instant(rig.clock.now() + 5 * SECOND))
+            if rig.clock.now() - start < 10 * MINUTE:
+                assert len(well.sent) == 1
+        assert [one.subject for one in well.sent] == ["n0", "NOTIFIER FAILING: dead"]
+        assert "HTTP 503" in well.sent[1].body
+        assert [one.name for one in await rig.store.notifiers() if one.told_at is not None] == ["dead"]
+        dead.refuse = 0
+        for _ in range(200):
+            await out.once()
+            rig.clock.set(Instant(rig.clock.now() + 5 * SECOND))
+        assert [one.subject for one in well.sent][2:] == ["NOTIFIER RECOVERED: dead"]
+        story = [kind for kind in await rig.story() if kind.startswith("notifier.")]
+        assert story == ["notifier.failing", "notifier.recovered"]
+
+
+async def test_a_notifier_of_customers_never_gets_what_is_ours() -> None:
+    primary, page = Pager("primary"), Pager("page")
+    async with Rig() as rig:
+        await post(rig, 1, chain="gone")
+        await post(rig, 1, chain="page", subject="m")
+        named = {"both": ["primary", "page"]}
+        await post(rig, 1, subject="b")
+        out = Drain(
+            rig.store,
+            {"primary": primary, "page": page},
+            lambda chain: named.get(chain, ()),
+            outside=("page",),
+        )
+        await out.once()
+    assert page.tried == 0
+    assert sorted(one.subject for one in primary.sent) == ["b0", "m0", "n0"]
+
+
+async def test_a_message_for_a_notifier_that_is_gone_is_given_up_and_said() -> None:
+    async with Rig() as rig:
+        await post(rig, 1, chain="old")
+        old = Pager("old", refuse=1)
+        await drain(rig, old).once()
+        rig.clock.set(Instant(rig.clock.now() + MINUTE))
+        await drain(rig, Pager("new")).once()
+        (given_up,) = [one.event for one in await rig.events() if one.event.kind == "message.abandoned"]
+        assert given_up.observed == "no notifier is named old in the settings any more"
+
+
+async def test_actions_go_on_while_every_notifier_hangs() -> None:
+    hung = Pager("primary", hangs=True)
+    async with Rig() as rig:
+        out = Drain(rig.store, {"primary": hung}, lambda chain: ("primary",), idle=Millis(5), grace=Millis(5))
+        running = asyncio.create_task(out.run())
+        await post(rig, 30, chain="on-call")
+        async with asyncio.timeout(10):
+            while hung.tried < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            await rig.fire()
+            await rig.worker.drain()
+        assert rig.world.sizes["gpu"] == 5
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 @given(st.integers(0, 10_000))
-def test_back_off_grows_and_stays_within_an_hour(attempts: int) -> None:
-    assert 5 * SECOND <= backoff(attempts) <= backoff(attempts + 1) <= HOUR
+def test_back_off_grows_and_stays_within_ten_minutes(attempts: int) -> None:
+    assert 5 * SECOND <= backoff(attempts) <= backoff(attempts + 1) <= 10 * MINUTE
 
 
 def test_back_off_starts_small() -> None:
     assert [backoff(n) for n in (1, 2, 3)] == [5 * SECOND, 10 * SECOND, 20 * SECOND]
-    assert backoff(100) == 60 * MINUTE
+    assert backoff(100) == 10 * MINUTE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -11,7 +12,9 @@ import pytest
 import pytest_asyncio
 
 from remediator.clock import DrivenClock, SystemClock
-from remediator.contracts import Held, NewEffect
+from remediator.contracts import Declaration, Held, NewEffect
+from remediator.engine.incidents import Incidents, Telling
+from remediator.engine.policies import Policies
 from remediator.errors import Conflict
 from remediator.model import (
     HOUR,
@@ -31,7 +34,14 @@ from remediator.model import (
     State,
     Status,
 )
+from remediator.notify.audience import Routing
+from remediator.notify.outbox import Drain
+from remediator.policy.set import compile_set
+from remediator.policy.vocabulary import Vocabulary
 from remediator.store import open_store
+from tests.engine.world import Known
+from tests.engine.world import World as Outside
+from tests.notify.test_outbox import Pager
 from tests.store.world import START, Lines, World, alert, limit, opening, plan
 
 
@@ -411,3 +421,56 @@ async def test_a_replica_stopped_in_the_middle_of_intake_holds_nobody_up_for_lon
             await asyncio.sleep(0.1)
     assert receipt.accepted + receipt.repeated == 1
     stopped.close()
+
+
+async def test_three_replicas_tell_each_step_and_send_each_message_once(database: str) -> None:
+    """Every replica looks after incidents and drains the outbox, all at the same time."""
+    clock = DrivenClock(START)
+    worlds = [await replica(database, clock) for _ in range(3)]
+    pager = Pager("primary")
+    try:
+        rigs = [await teller(world, pager) for world in worlds]
+        for number in range(6):
+            run = await worlds[0].start(f"a{number}", policy=f"p{number}")
+            declaration = Declaration(
+                target=f"db:{number}",
+                target_key=f"k:{number}",
+                severity=Severity.P3,
+                chain="on-call",
+                policy="p",
+            )
+            await worlds[0].move(run, run.state, outcome=Outcome.REFUSED, incident=declaration)
+        for minutes in (0, 15, 30, 31):
+            clock.set(Instant(START + minutes * MINUTE))
+            for _ in range(3):
+                await asyncio.gather(*(incidents.once() for incidents, _ in rigs))
+                await asyncio.gather(*(drain.once() for _, drain in rigs))
+    finally:
+        for world in worlds:
+            await world.store.close()
+    told = Counter(message.subject for message in pager.sent)
+    declared = {subject: count for subject, count in told.items() if "DECLARED" in subject}
+    assert declared == {f"INCIDENT DECLARED - P3: db:{number}": 1 for number in range(6)}
+    # the step after 15 minutes, and the status updates after 15 (to nobody else) and 30 minutes
+    assert {subject: told[subject] for subject in told if "ESCALATED" in subject} == {
+        f"INCIDENT ESCALATED - P3: db:{number}": 1 for number in range(6)
+    }
+    assert {subject: told[subject] for subject in told if "STATUS UPDATE" in subject} == {
+        f"STATUS UPDATE - 30m - P3: db:{number}": 1 for number in range(6)
+    }
+
+
+async def teller(world: World, pager: Pager) -> tuple[Incidents, Drain]:
+    """What a replica has to tell people."""
+    known = Known(Outside())
+    words = Vocabulary(
+        catalogue=known, connections={}, senders=frozenset(), notifiers=frozenset({pager.name})
+    )
+    policies = Policies(world.store, known, lambda files: compile_set(files, words), None)
+    await policies._propose({"escalation.yaml": CHAIN})
+    routing = Routing({}, {"updated": {"on-call": Severity.P4}}, (pager.name,))
+    incidents = Incidents(world.store, policies, Telling(routing))
+    return incidents, Drain(world.store, {pager.name: pager}, lambda chain: ())
+
+
+CHAIN = "chains: {on-call: [{after: 0m, notify: [primary]}, {after: 15m, notify: [primary]}]}\n"

@@ -82,6 +82,15 @@ def upgrade() -> None:
         sa.Column("count", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("sender", "at"),
     )
+    op.create_table(
+        "notifier",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("failing_since", sa.BigInteger(), nullable=True),
+        sa.Column("retry_at", sa.BigInteger(), nullable=True),
+        sa.Column("told_at", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
     if op.get_bind().dialect.name == "postgresql":
         for counter in ("approval", "incident"):
             op.execute(f"CREATE SEQUENCE remediator_{counter}")
