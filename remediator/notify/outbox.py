@@ -178,6 +178,7 @@ class Drain:
             if names:
                 await self._store.spread_message(one.id, names)
             else:
+                failpoint.hit("outbox.after_send")
                 await self._store.message_sent(one.id, _event("message.sent", one, [self._log.name]))
             self._unrecorded.discard(one.id)
         except StoreError as error:
