@@ -20,9 +20,6 @@ _SHIFTS = (
     " WHERE failing_since IS NOT NULL",
     "UPDATE outbox SET next_at = next_at + :by WHERE sent_at IS NULL",
     "UPDATE approval SET expires_at = expires_at + :by WHERE decided_at IS NULL",
-    # The steps of a chain count from the declaration.
-    "UPDATE incident SET opened_at = opened_at + :by WHERE resolved_at IS NULL",
-    "UPDATE incident SET next_at = next_at + :by WHERE resolved_at IS NULL AND next_at IS NOT NULL",
 )
 
 

@@ -21,7 +21,7 @@ READS = frozenset(
         "shadow_count", "active_revision", "revision", "controls", "effects", "effect", "locks",
         "due_messages", "audit", "verify", "health", "arrivals", "healed", "approval", "approvals",
         "names", "incident", "find_incidents", "incident_runs", "due_incidents", "settled_incidents",
-        "joining_runs", "next_incident_at", "said",
+        "joining_runs", "next_incident_at", "notifiers", "said",
     }
 )  # fmt: skip
 ANSWERED_WITHIN = 10.0

@@ -113,6 +113,7 @@ class Replica:
             worker=worker,
             drain=drain.run,
             incidents=Incidents(link, policies, telling, told=drain.wake, idle=Millis(20_000)),
+            page=warm,
             warm=warm,
             close=lambda: None,
             pace=PACE,
