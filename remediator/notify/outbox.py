@@ -89,6 +89,8 @@ class Drain:
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._busy: Counter[str] = Counter()
         self._unrecorded: set[int] = set()
+        # Not the same set: the first notifier's row is the one that was spread, under the same id.
+        self._logged: set[int] = set()
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -129,6 +131,7 @@ class Drain:
             if one.notifier is None:
                 self._start(one, self._spread(one))
             elif self._busy[one.notifier] < _SIDE_BY_SIDE:
+                self._logged.discard(one.id)
                 self._busy[one.notifier] += 1
                 self._start(one, self._deliver(one, one.notifier))
             else:
@@ -171,16 +174,16 @@ class Drain:
     async def _spread(self, one: Outgoing) -> None:
         """Write it to the log, and a row for each notifier that it is for."""
         try:
-            if one.id not in self._unrecorded:
+            if one.id not in self._logged:
                 await self._log.send(one.message)
-                self._unrecorded.add(one.id)
+                self._logged.add(one.id)
             names = self.recipients(one.message)
             if names:
                 await self._store.spread_message(one.id, names)
             else:
                 failpoint.hit("outbox.after_send")
                 await self._store.message_sent(one.id, _event("message.sent", one, [self._log.name]))
-            self._unrecorded.discard(one.id)
+            self._logged.discard(one.id)
         except StoreError as error:
             await self._not_recorded(one, error)
 
@@ -220,6 +223,7 @@ class Drain:
         """It is due again; a message that went out is only recorded then."""
         if isinstance(error, NotFound):  # another replica has it behind it
             self._unrecorded.discard(one.id)
+            self._logged.discard(one.id)
             return
         log.warning("outbox.not_recorded", message=one.id, error=str(error))
         await asyncio.sleep(self._idle / SECOND)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.contracts import Notifier, Outgoing
-from remediator.errors import NotificationError
+from remediator.contracts import Notifier, Outgoing, Store
+from remediator.errors import NotificationError, StoreUnavailable
 from remediator.model import DAY, HOUR, MINUTE, SECOND, Instant, Message, Millis, Severity
 from remediator.notify.outbox import Drain, backoff
 from tests.engine.world import Rig
@@ -266,6 +268,43 @@ class Picky(Pager):
         if message.subject == "poison0":
             raise NotificationError("notifier picky: HTTP 400")
         self.sent.append(message)
+
+
+class LosesAnswers:
+    """A store that commits the next call of a name, and loses the answer."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._store, name)
+        if name != self._name:
+            return real
+
+        async def lost(*given: Any) -> Any:
+            self._name = ""
+            await real(*given)
+            raise StoreUnavailable("the store did not answer in time; try again")
+
+        return lost
+
+
+@pytest.mark.parametrize("call", ["spread_message", "message_sent", "message_failed"])
+async def test_an_answer_of_the_store_that_is_lost_costs_nobody_the_message(call: str) -> None:
+    primary, secondary = Pager("primary", refuse=int(call == "message_failed")), Pager("secondary")
+    async with Rig() as rig:
+        store = cast(Store, LosesAnswers(rig.store, call))
+        await post(rig, 1)
+        named = {"both": ["primary", "secondary"]}
+        out = Drain(
+            store, {"primary": primary, "secondary": secondary}, lambda chain: named[chain], idle=Millis(1)
+        )
+        for _ in range(10):
+            await out.once()
+            rig.clock.set(Instant(rig.clock.now() + 10 * SECOND))
+        assert (await kinds(rig)).count("message.sent") == 2
+    assert (len(primary.sent), len(secondary.sent)) == (1, 1)
 
 
 async def test_a_message_that_is_never_taken_holds_up_none_behind_it() -> None:
