@@ -17,7 +17,16 @@ from remediator.model import ControlKind, Outcome, Reason, Severity
 REGISTRY = CollectorRegistry(auto_describe=True)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-RESULTS = ("accepted", "repeated", "resolved", "updated", "rejected", "unauthenticated", "unavailable")
+RESULTS = (
+    "accepted",
+    "repeated",
+    "resolved",
+    "updated",
+    "rejected",
+    "unauthenticated",
+    "unavailable",
+    "flooded",
+)
 """What became of an alert, or of a body that held none."""
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -97,6 +106,7 @@ STORE_MEASURED_TIMESTAMP_SECONDS = Gauge(
     "When the gauges about runs, outbox and audit were measured; they are NaN where that failed",
     registry=REGISTRY,
 )
+REDIS_UP = Gauge("remediator_redis_up", "1 while Redis answers; 0 also where none is set", registry=REGISTRY)
 CHAIN_HEAD = Info("remediator_audit_chain_head", "Head of the sealed audit chain", registry=REGISTRY)
 POLICIES = Gauge("remediator_policies", "Policies that are loaded", registry=REGISTRY)
 POLICIES_LOADED_TIMESTAMP_SECONDS = Gauge(

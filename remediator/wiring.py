@@ -12,6 +12,7 @@ import structlog
 from remediator import failpoint, metrics
 from remediator.catalogue import PACKAGES, scan
 from remediator.clients.connections import CallContext, Connections
+from remediator.clients.redis import RedisClient
 from remediator.clock import SteadyClock, SystemClock
 from remediator.contracts import Catalogue, Clock, Context, Notifier, Receiver, Store
 from remediator.engine.case import Rules, Tools
@@ -24,6 +25,10 @@ from remediator.engine.threads import Threads
 from remediator.engine.upkeep import JUMP
 from remediator.engine.worker import Worker
 from remediator.errors import ActionError
+from remediator.live.announcing import announcing
+from remediator.live.exchange import Exchange
+from remediator.live.flood import Flood
+from remediator.live.hub import Hub
 from remediator.model import Episode, Instant
 from remediator.notify.apprise import AppriseNotifier
 from remediator.notify.audience import Routing
@@ -115,6 +120,13 @@ def recipients(policies: Policies) -> Callable[[str], Sequence[str]]:
     return told
 
 
+def exchange(settings: Settings, flood: Flood, hub: Hub, clock: Clock, replica: str) -> Exchange | None:
+    """What tells the other replicas through Redis, where settings have one."""
+    if settings.redis.url is None:
+        return None
+    return Exchange(RedisClient(settings.redis.url), flood, hub, clock, replica, settings.redis.prefix)
+
+
 def telling(settings: Settings) -> Telling:
     """How people are told, as the settings say."""
     said = settings.notifications
@@ -151,7 +163,8 @@ def build(
     known = catalogue(settings.plugins)
     # PostgreSQL tells its own time; only where time is ours can a jump be held back.
     steady = SteadyClock(JUMP) if clock is None and settings.store.path is not None else None
-    durable = make_store(settings, clock or steady)
+    hub = Hub()
+    durable = announcing(make_store(settings, clock or steady), hub)
     connections = Connections(settings.connections)
 
     def context(now: Instant, episode: Episode | None) -> Context:
@@ -166,6 +179,9 @@ def build(
     )
     worker_name = f"{socket.gethostname()}:{os.getpid()}"
     tools = Tools(durable, known, execute, Rules(settings.approvals, Links.of(settings)))
+    wall = clock or SystemClock()
+    limited = {name: sender.limit for name, sender in settings.senders.items() if sender.limit is not None}
+    flood = Flood(limited, wall)
     worker = Worker(worker_name, tools, policies, most=settings.engine.workers)
     pagers = notifiers(settings)
     said = telling(settings)
@@ -209,5 +225,8 @@ def build(
         ),
         warm=warm,
         close=connections.close,
+        flood=flood,
+        hub=hub,
+        exchange=exchange(settings, flood, hub, wall, worker_name),
         clock=steady,
     )

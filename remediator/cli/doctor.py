@@ -24,6 +24,7 @@ async def doctor(call: Invocation) -> int:
     found = [
         *await asyncio.gather(*(_connection(settings, name) for name in settings.connections)),
         *await asyncio.gather(*(asyncio.to_thread(_notifier, settings, name) for name in settings.notifiers)),
+        *await _redis(settings),
         _policies(call),
     ]
     rows = [(kind, name, "ok" if well else "NOT OK", said) for kind, name, well, said in found]
@@ -47,6 +48,22 @@ async def _connection(settings: Settings, name: str) -> Finding:
     finally:
         await asyncio.to_thread(connections.close)
     return kind, name, True, said
+
+
+async def _redis(settings: Settings) -> list[Finding]:
+    from remediator.clients.redis import RedisClient
+    from remediator.errors import ActionError
+
+    if settings.redis.url is None:
+        return []
+    client = RedisClient(settings.redis.url)
+    try:
+        said = await client.version()
+    except ActionError as error:
+        return [("redis", client.shown, False, str(error))]
+    finally:
+        await client.close()
+    return [("redis", client.shown, True, f"Redis {said}; nothing was written")]
 
 
 def _notifier(settings: Settings, name: str) -> Finding:

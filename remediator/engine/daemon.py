@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from remediator import metrics
-from remediator.clock import SteadyClock
+from remediator.clock import SteadyClock, SystemClock
 from remediator.contracts import Catalogue, Delivery, Hint, Parsed, Receiver, Store
 from remediator.engine import lease
 from remediator.engine.announcing import Announcing
@@ -32,6 +32,10 @@ from remediator.engine.upkeep import (
 )
 from remediator.engine.worker import Worker
 from remediator.errors import Conflict, NotFound, StoreError
+from remediator.live.exchange import Exchange
+from remediator.live.flood import Flood
+from remediator.live.hub import Hub
+from remediator.live.report import FloodReport
 from remediator.model import (
     Alert,
     AlertId,
@@ -59,11 +63,16 @@ log = structlog.get_logger()
 MANUAL = "manual"
 """The sender of runs that a person starts."""
 
+COMFORT = "redis"
+"""The task without which everything that must be true goes on."""
+
 
 @dataclass
 class Daemon:
     """Everything wired together. `wiring.build` makes one.
 
+    flood: how many bodies each sender posts. hub: who is told of changes. exchange: tells the other
+    replicas of both, where there is a Redis.
     drain: sends the outbox until cancelled. page: calls people when the store is gone. warm: reaches
     what must be reached before it is needed.
     close: lets go of connections, after all else. clock: the store's, where it is not the database's.
@@ -82,6 +91,9 @@ class Daemon:
     page: Callable[[], Awaitable[None]]
     warm: Callable[[], Awaitable[None]]
     close: Callable[[], None]
+    flood: Flood = field(default_factory=lambda: Flood({}, SystemClock()))
+    hub: Hub = field(default_factory=Hub)
+    exchange: Exchange | None = None
     clock: SteadyClock | None = None
     pace: float = 1.0
     nonce: Callable[[], str] = nonce
@@ -120,6 +132,7 @@ class Daemon:
             (2.0, "gauges", Gauges(self.store)),
             (3600.0, "retention", Retention(self.store, keep)),
             (1.0, "clock", ClockWatch(self.store, self.clock)),
+            (1.0, "flood", FloodReport(self.store, self.flood)),
         )
         self._tasks = [
             asyncio.create_task(self.worker.run(), name="worker"),
@@ -132,11 +145,14 @@ class Daemon:
             ),
             asyncio.create_task(every(reload, "policies", Reloading(self.policies), look), name="policies"),
         ]
+        if self.exchange is not None:
+            self._tasks.append(asyncio.create_task(self.exchange.run(), name=COMFORT))
         self._started = True
 
     def rest(self) -> None:
         """Begin nothing new; alerts are still taken, and what is under way goes on."""
         self._started = False
+        self.hub.close()  # else who looks on would keep the server waiting
         self.worker.rest()
 
     async def stop(self) -> None:
@@ -149,6 +165,8 @@ class Daemon:
         except StoreError as error:  # what is not sealed now is sealed by the next process
             log.warning("audit.not_sealed", error=str(error))
         finally:
+            if self.exchange is not None:
+                await self.exchange.close()
             await self.store.close()
             self.close()
 
@@ -173,7 +191,7 @@ class Daemon:
         if self.store.unwritable is not None:
             return False, f"the store cannot be written: {self.store.unwritable}"
         for task in self._tasks:
-            if task.done():
+            if task.done() and task.get_name() != COMFORT:
                 return False, f"its {task.get_name()} task has ended; see the log, and restart it"
         return True, "ready"
 

@@ -19,6 +19,7 @@ from remediator.settings.sections import (
     Log,
     NotifierSettings,
     Policies,
+    RedisSettings,
     Retention,
     Server,
     StoreSettings,
@@ -37,6 +38,7 @@ class Settings(BaseSettings):
 
     server: Server = Server()
     store: StoreSettings = StoreSettings()
+    redis: RedisSettings = RedisSettings()
     policies: Policies = Policies()
     senders: dict[Name, Sender] = {}
     """POST /webhooks/<name>."""

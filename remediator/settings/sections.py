@@ -54,6 +54,25 @@ def _store_url(url: Address) -> Address:
     return url
 
 
+def _redis_url(url: Address) -> Address:
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError(
+            "not an address of Redis; allowed: redis://host:6379/0, rediss://… (TLS), unix:///path"
+        )
+    return url
+
+
+class RedisSettings(Section):
+    """What replicas share for comfort: counts for `senders.<name>.limit`, and live updates. Losing it changes
+    nothing that must be true."""
+
+    url: Annotated[Address, AfterValidator(_redis_url)] | None = None
+    """redis://:${REDIS_PASSWORD}@host:6379/0; rediss:// for TLS, unix:// for a socket. None: each process is
+    by itself."""
+    prefix: str = Field(default="remediator", pattern=r"^[a-zA-Z0-9_.-]{1,64}$")
+    """Begins every key and channel; another one for each installation that shares the server."""
+
+
 class StoreSettings(Section):
     """The database."""
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 
 from remediator.model import Severity
 from remediator.settings.connections import Basic
-from remediator.settings.values import Section
+from remediator.settings.values import Rate, Section
 from remediator.units import UNITS
 
 Secret = Annotated[SecretStr, Field(min_length=1)]
@@ -80,6 +80,9 @@ class Sender(Section):
     """Accepted credentials; a list while one is rotated. None is allowed on loopback only."""
     value: Value = Value()
     """Where the number that the sender reports is found, and its unit."""
+    limit: Rate | None = None
+    """At most so many bodies in any such while, over all replicas: `600 per 1m`. What is beyond is answered
+    503, after which senders try again; nothing that was accepted is lost. None: no limit."""
     severities: Annotated[dict[str, Severity], BeforeValidator(_words)] = SEVERITIES
     """More severity words (any case) to P1 … P4, beside the built-in ones."""
     default_severity: Severity = Severity.P3

@@ -6,16 +6,25 @@ import difflib
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    model_validator,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from remediator.duration import parse
-from remediator.model import DAY, SECOND, Millis
+from remediator.model import DAY, SECOND, Budget, Millis
 
 LONGEST = Millis(36_500 * DAY)
 """A century: audit logs are kept for years."""
 _SIZE = re.compile(r"([0-9]{1,12}) ?(B|KiB|MiB|GiB)?")
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_RATE = re.compile(r"([0-9]{1,9})\s+per\s+(\S+)")
 _PASSWORD = re.compile(r"(?<=://)([^/@?#]*?):([^@/]*)(?=@)")
 _PASSWORD_WORD = re.compile(r"(?i)((?:password|passwd|secret|token|sslpassword)=)[^&\s]+")
 
@@ -35,6 +44,18 @@ def parse_duration(value: Any) -> Millis:
     return parse(value, LONGEST)
 
 
+def _rate(value: Any) -> Any:
+    if isinstance(value, Budget):
+        return value
+    found = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("is not a rate; write for example 600 per 1m")
+    count, window = int(found[1]), parse_duration(found[2])
+    if count < 1 or not SECOND <= window <= DAY:
+        raise ValueError("must allow at least 1, per 1s to 1d; write for example 600 per 1m")
+    return Budget(count=count, window=window)
+
+
 def _seconds(value: Any) -> Any:
     return parse_duration(value) / SECOND if isinstance(value, str) and value[-1:].isalpha() else value
 
@@ -50,6 +71,8 @@ def _size(value: Any) -> Any:
 
 Duration = Annotated[Millis, BeforeValidator(parse_duration)]
 """Written `30s`, `5m`, `1h30m`; held as integer milliseconds."""
+Rate = Annotated[Budget, PlainValidator(_rate, json_schema_input_type=str), PlainSerializer(str)]
+"""Written `600 per 1m`: at most so many in any window of that length."""
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 """Written `5s` or `5.0`; held as seconds, as client libraries take them."""
 Size = Annotated[int, BeforeValidator(_size)]

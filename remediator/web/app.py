@@ -20,6 +20,7 @@ from remediator.web import (
     controls,
     effects,
     incidents,
+    live,
     openapi,
     operations,
     pages,
@@ -87,7 +88,7 @@ def create_app(daemon: Served) -> App:
     api.state.daemon = daemon
     api.state.keys = CallerKeys(daemon.settings.access.tokens)
     v1 = APIRouter(prefix="/api/v1", dependencies=[Depends(only_known)])
-    for module in (alerts, runs, approvals, incidents, audit, policies, controls, effects):
+    for module in (alerts, runs, approvals, incidents, audit, policies, controls, effects, live):
         v1.include_router(module.router)
     api.include_router(v1)
     api.include_router(operations.router)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from remediator.contracts import Opening, Receiver, Store
+from remediator.live.flood import Flood
+from remediator.live.hub import Hub
 from remediator.model import (
     Alert,
     AlertId,
@@ -49,6 +51,10 @@ class Served(Protocol):
     def store(self) -> Store: ...
     @property
     def receivers(self) -> Mapping[str, Receiver]: ...
+    @property
+    def flood(self) -> Flood: ...
+    @property
+    def hub(self) -> Hub: ...
     @property
     def policies(self) -> ServedPolicies: ...
 

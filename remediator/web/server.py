@@ -18,13 +18,15 @@ MAX_HEAD = 65_536
 
 
 def http_protocol(within: float) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol, with a deadline for a request to arrive and a bound on its head.
+    """uvicorn's HTTP protocol, with a deadline for a request to arrive, a bound on its head, and no patience
+    with clients that do not read what they asked for.
 
     One timer for each connection looks now and then, instead of one for each request: this is on
     the path of every webhook.
 
     Args:
-        within: seconds that a request, or the first byte of a new connection, may take to arrive.
+        within: seconds that a request, or the first byte of a new connection, may take to arrive, and
+            in which a client must read some of its answer.
     """
     late = document(408, f"the request did not arrive within {within:g} s (server.request_timeout)")
 
@@ -33,6 +35,7 @@ def http_protocol(within: float) -> type[asyncio.Protocol]:
         _since: float | None = None
         _in_head = True
         _head = 0
+        _unread = 0
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -66,11 +69,20 @@ def http_protocol(within: float) -> type[asyncio.Protocol]:
             super().on_message_complete()
 
         def _look(self) -> None:
+            if self._deaf():
+                self.transport.abort()
+                return
             left = within if self._since is None else self._since + within - self.loop.time()
             if left > 0.001:
                 self._watch = self.loop.call_later(left, self._look)
             elif not self.transport.is_closing():
                 self._refuse(408, late)
+
+        def _deaf(self) -> bool:
+            """Whether the client has read nothing of its answer since the last look."""
+            unread = self.transport.get_write_buffer_size()
+            before, self._unread = self._unread, unread
+            return bool(unread) and unread == before
 
         def _refuse(self, status: int, body: bytes) -> None:
             """Answer and hang up; the application, if it waits for the body, sees a disconnect."""

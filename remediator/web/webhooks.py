@@ -15,7 +15,7 @@ import structlog
 from remediator import metrics
 from remediator.contracts import Bad, Delivery, Parsed, Receipt, Receiver
 from remediator.errors import PayloadError, StoreUnavailable
-from remediator.model import SECOND, AuditEvent, Outcome, Reason
+from remediator.model import SECOND, AuditEvent, Millis, Outcome, Reason
 from remediator.settings import Sender
 from remediator.web.body import Gone, TooLarge, read
 from remediator.web.credentials import SenderKeys
@@ -123,6 +123,9 @@ class Webhooks:
         if route.keys.open and origin:
             # Nobody authenticates here, so at least no web page may forge an alert.
             raise Problem(403, "requests of web pages are not taken from a sender without auth", close)
+        wait = self._daemon.flood.refuse(name)
+        if wait:
+            raise self._flooded(route, wait)
         if encoding not in (b"", b"identity"):
             raise Problem(
                 415,
@@ -212,6 +215,16 @@ class Webhooks:
         await self._daemon.store.reject(route.name, status, kept, (event,))
         route.count["rejected"].inc(count)
         log.warning("alerts rejected", sender=route.name, count=count, why=event.observed)
+
+    def _flooded(self, route: _Route, wait: Millis) -> Problem:
+        """503, not 429: Alertmanager and SNS take every 4xx for final, and alerts would be lost."""
+        route.count["flooded"].inc()
+        limit = self._daemon.flood.limit(route.name)
+        return Problem(
+            503,
+            f"sender {route.name} has posted more than {limit} (senders.{route.name}.limit); send it again",
+            {"Retry-After": str(-(-wait // SECOND)), "Connection": "close"},
+        )
 
     def _unavailable(self, route: _Route, detail: str) -> Problem:
         route.count["unavailable"].inc()

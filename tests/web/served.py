@@ -48,6 +48,7 @@ senders:
     kind: alertmanager
     auth: [{bearer: am-token}, {bearer: next-token}, {basic: {username: am, password: "p:w"}}]
   token: {kind: alertmanager, auth: {query_token: query-token}}
+  few: {kind: alertmanager, auth: {bearer: few-token}, limit: 3 per 1h}
   gcp: {kind: cloud_monitoring}
 connections:
   orders: {kind: postgres, dsn: "postgresql://nobody@127.0.0.1:1/orders"}
@@ -84,6 +85,12 @@ class Running:
     def run(self, work: Any) -> Any:
         """The result of a coroutine, run in the server's loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
+    async def audited(self, kind: str) -> None:
+        """Wait until there is an event of this kind."""
+        async with asyncio.timeout(10):
+            while not await self.daemon.store.audit(kind=kind):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
     def events(self, kind: str) -> list[Any]:
         return list(self.run(self.daemon.store.audit(kind=kind)))

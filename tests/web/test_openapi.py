@@ -14,8 +14,11 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from tests.web.served import Running
 
 API_PAGE = Path(__file__).parent.parent.parent / "docs" / "api.md"
-OPERATIONS = 33
+OPERATIONS = 34
 """How many the document has; a new one is a new line here, so that none is dropped unnoticed."""
+
+ENDLESS = "/api/v1/live"
+"""Its answer does not end, so it has tests of its own."""
 
 NOTHING_TO_GET_WRONG = ("/healthz", "/readyz", "/metrics")
 
@@ -31,6 +34,8 @@ def operations(guarded: Running) -> list[Any]:
 def test_every_answer_is_documented(operations: list[Any], mode: schemathesis.GenerationMode) -> None:
     assert len(operations) == OPERATIONS
     for operation in operations:
+        if operation.path == ENDLESS:
+            continue
         if mode is schemathesis.GenerationMode.NEGATIVE and operation.path in NOTHING_TO_GET_WRONG:
             continue
 
