@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from bench import acting, footprint, intake, pausing
+from bench import acting, footprint, intake, pausing, runs
 from bench.table import Row, keep, machine, text
 from tests.servers.process import Failed
 
@@ -19,6 +19,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "repeated": intake.repeated,
     "policies": intake.many_policies,
     "latency": acting.latency,
+    "runs": runs.runs,
     "idle": footprint.idle,
     "full": footprint.full,
     "help": footprint.help_text,

@@ -11,13 +11,15 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import psutil
+import psycopg
 import yaml
 
 from tests.servers.directory import remove, temporary
 from tests.servers.ports import free_port, listens
+from tests.servers.postgres import Postgres
 from tests.servers.process import Failed, Process
 from tests.servers.web import answers
 
@@ -123,6 +125,7 @@ class Daemon(Server):
         limits: limits.yaml.
         connections: as in settings.
         store: its address; a file of its own otherwise.
+        workers: as in settings.
     """
 
     def __init__(
@@ -132,6 +135,7 @@ class Daemon(Server):
         limits: dict[str, Any] | None = None,
         connections: dict[str, Any] | None = None,
         store: str = "",
+        workers: int = 32,
     ) -> None:
         super().__init__("daemon")
         token = secrets.token_urlsafe(16)
@@ -140,6 +144,7 @@ class Daemon(Server):
         settings = {
             "server": {"port": self.port},
             "store": {"url": store or f"sqlite:///{self.directory / 'remediator.db'}"},
+            "engine": {"workers": workers},
             "policies": {"dir": "policies"},
             "senders": {SENDER: {"kind": "alertmanager", "auth": {"bearer": token}}},
             "connections": connections or {},
@@ -173,6 +178,38 @@ class Daemon(Server):
         begun = time.perf_counter()
         self.process.start()
         return time.perf_counter() - begun
+
+
+class Cluster:
+    """A PostgreSQL server that syncs, and what its processes cost."""
+
+    def __init__(self) -> None:
+        self._server = Postgres(settings={"shared_buffers": "128MB", "max_wal_size": "2GB"})
+        self._made = 0
+
+    def new(self) -> str:
+        """The address of a new, empty database."""
+        self._made += 1
+        name = f"bench{self._made}"
+        with psycopg.connect(self._server.superuser_dsn, autocommit=True) as connection:
+            connection.execute(cast(Any, f"CREATE DATABASE {name}"))
+        return self._server.dsn(dbname=name)
+
+    def cpu(self) -> float:
+        """Seconds of CPU of all processes that run now, and of those that have ended."""
+        first = psutil.Process(self._server.process.pid)
+        times = [first.cpu_times(), *(child.cpu_times() for child in first.children(recursive=True))]
+        ended = times[0].children_user + times[0].children_system
+        return float(sum(time.user + time.system for time in times) + ended)
+
+    def __enter__(self) -> Self:
+        self._server.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
 
 
 def _option(name: str, value: Any) -> list[str]:
