@@ -575,6 +575,19 @@ class NotifierState(Struct, frozen=True, kw_only=True):
     error: str
 
 
+class Facts(Struct, frozen=True, kw_only=True):
+    """What there is to know about a run, as it was at one moment.
+
+    episodes: its own first, then those attached to it. intents: oldest first; empty where the run has had
+    none. controls: the brakes that are on.
+    """
+
+    episodes: tuple[Episode, ...]
+    intents: tuple[Intent, ...]
+    controls: tuple[Control, ...]
+    now: Instant
+
+
 class Outgoing(Struct, frozen=True, kw_only=True):
     """A message of the outbox that is due. notifier: the one it is for; None while nobody has said."""
 
@@ -683,6 +696,9 @@ class Store(Protocol):
 
     async def release(self, runs: Sequence[Run]) -> None:
         """Hand claimed runs back unchanged, so that they are due at once (graceful shutdown)."""
+
+    async def facts(self, runs: Sequence[Run]) -> Mapping[RunId, Facts]:
+        """What an advance of each of these runs looks at, in one read."""
 
     async def next_due(self) -> Instant | None: ...
 

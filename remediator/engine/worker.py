@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import structlog
 
-from remediator.contracts import Store
+from remediator.contracts import Facts, Store
 from remediator.engine.advance import advance, fault, write
 from remediator.engine.case import Case, Tools
 from remediator.engine.orphan import orphaned, stand_in
 from remediator.engine.policies import Policies
 from remediator.errors import ConfigurationError, LeaseLost, StoreError, StoreUnavailable
-from remediator.model import Run
+from remediator.model import Run, RunId
 
 log = structlog.get_logger()
 
@@ -116,8 +117,9 @@ class Worker:
         if self._stopping:  # since the claim was asked for: nothing may begin that nobody waits for
             await self._store.release(runs)
             return 0
+        facts = await self._facts(runs)
         for run in runs:
-            task = asyncio.create_task(self.advance(run), name=f"run-{run.id}")
+            task = asyncio.create_task(self.advance(run, facts.get(run.id)), name=f"run-{run.id}")
             self._busy.add(task)
             task.add_done_callback(self._done)
         return len(runs)
@@ -128,14 +130,23 @@ class Worker:
             if self._busy:
                 await asyncio.wait(set(self._busy))
 
-    async def advance(self, run: Run) -> None:
+    async def _facts(self, runs: Sequence[Run]) -> Mapping[RunId, Facts]:
+        """What is known about them, in one read. Where that fails each reads for itself: what cannot be
+        read of one is no fault of the others."""
+        try:
+            return await self._store.facts(runs) if runs else {}
+        except Exception as error:  # noqa: BLE001 - it comes again where it is dealt with
+            log.debug("facts.unread", error=str(error))
+            return {}
+
+    async def advance(self, run: Run, facts: Facts | None = None) -> None:
         """Advance one claimed run; the worker's edge, where no fault may escape."""
         with structlog.contextvars.bound_contextvars(
             run=run.id, alert=run.alert, policy=run.policy, target=run.target
         ):
             case: Case | None = None
             try:
-                case, unreadable = await self._case(run)
+                case, unreadable = await self._case(run, facts)
                 if unreadable:
                     await write(case, orphaned(case, unreadable))
                 else:
@@ -149,7 +160,7 @@ class Worker:
                 log.exception("engine.fault", run=run.id)
                 await self._after_fault(run, case, error)
 
-    async def _case(self, run: Run) -> tuple[Case, str]:
+    async def _case(self, run: Run, facts: Facts | None = None) -> tuple[Case, str]:
         """The run with all that it may look at; and why its policy cannot be read, if it cannot."""
         active = self._policies.current
         if active is None:
@@ -159,16 +170,16 @@ class Worker:
             policy = (await self._policies.revision(run.policy_revision)).policies[run.policy]
         except ConfigurationError as error:
             policy, unreadable = stand_in(active, run.policy), str(error)
-        now = await self._store.now()
-        episodes, controls = await asyncio.gather(self._store.episodes(run.id), self._store.controls())
+        if facts is None:
+            facts = (await self._store.facts([run]))[run.id]
         case = Case(
             run=run,
             policy=policy,
             active=active,
-            episodes=tuple(episodes),
-            intents=tuple(await self._store.intents(run.id)) if run.progress.number else (),
-            controls=tuple(controls),
-            now=now,
+            episodes=facts.episodes,
+            intents=facts.intents,
+            controls=facts.controls,
+            now=facts.now,
             tools=self._tools,
         )
         return case, unreadable

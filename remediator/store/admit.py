@@ -110,7 +110,7 @@ def _brakes(tx: Tx, run: Run, admission: Admission) -> Held | None:
     going_forward = intent.kind is IntentKind.APPLY
     starting = going_forward and intent.counted
     if going_forward:
-        active = policies.active(tx)
+        active = tx.known("active", lambda: policies.active(tx))
         if active != admission.policy_set:
             return Held(
                 reason=Reason.POLICIES_CHANGED,
@@ -119,7 +119,7 @@ def _brakes(tx: Tx, run: Run, admission: Admission) -> Held | None:
             )
     target = intent.plan.target
     policy = f"policy:{intent.policy}"
-    on = brakes.on(tx)
+    on = tx.known("brakes", lambda: brakes.on(tx))
     targets = {f"target:{target.key}", f"target:{target.name}"}
     if any(brake.scope.startswith("target:") for brake in on):  # it may be paused under another of its names
         targets |= {f"target:{name}" for name in find.names(tx, target.key)}

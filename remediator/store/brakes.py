@@ -64,6 +64,7 @@ def put(tx: Tx, brake: Control) -> Control:
     its data, under `before`.
     """
     tx.lock(BRAKES)
+    tx.unknown("brakes")
     found = next((one for one in on(tx) if (one.kind, one.scope) == (brake.kind, brake.scope)), None)
     if brake.kind is ControlKind.PAUSE and found is not None:
         if outlasts(found, brake):
@@ -113,6 +114,7 @@ def clear(tx: Tx, kind: ControlKind, scope: str, event: AuditEvent) -> bool:
         Whether it was on. If not, nothing is recorded.
     """
     tx.lock(BRAKES)
+    tx.unknown("brakes")
     found = tx.change(_CLEAR, {"kind": kind.value, "scope": scope})
     until: Instant | None = found[0][0] if found else None
     was_on = bool(found) and (until is None or until > tx.now)

@@ -17,11 +17,17 @@ _EPISODE = (
     "alert.id, alert.sender, alert.fingerprint, alert.starts_at, alert.status, alert.received_at, "
     "alert.resolved_at, first.revision, latest.kind, latest.changes, latest.body"
 )
-_FROM = (
-    "alert LEFT JOIN alert_event AS first ON first.id = alert.event "
+_EVENTS = (
+    "LEFT JOIN alert_event AS first ON first.id = alert.event "
     "JOIN alert_event AS latest ON latest.id = alert.last_event"
 )
+_FROM = f"alert {_EVENTS}"
 _OF_RUN = "alert JOIN run_alert ON run_alert.alert = alert.id JOIN run ON run.id = run_alert.run"
+_ORDER = "ORDER BY CASE WHEN alert.id = run.alert THEN 0 ELSE 1 END, run_alert.attached_at, alert.id"
+_OF_RUNS = (
+    f"SELECT {_EPISODE}, run_alert.run FROM {_OF_RUN} {_EVENTS} "  # noqa: S608
+    f"WHERE run_alert.run IN (:runs) {_ORDER}"
+)
 _LAST_EVENT = "SELECT last_event FROM alert WHERE id = :id"
 _EVENT = "SELECT id, at, sender, kind, revision, truncated, changes FROM alert_event WHERE id = :id"
 EVENTS = "id, at, sender, kind, revision, truncated, changes"
@@ -57,9 +63,15 @@ class History:
         """The run's own episode, then those attached to it, in the order they came."""
         where = Where()
         where.add("run_alert.run = :run", run=run)
-        source = _FROM.replace("alert LEFT", f"{_OF_RUN} LEFT", 1)
-        order = "ORDER BY CASE WHEN alert.id = run.alert THEN 0 ELSE 1 END, run_alert.attached_at, alert.id"
-        return self._search(tx, where, source, order)
+        return self._search(tx, where, f"{_OF_RUN} {_EVENTS}", _ORDER)
+
+    def of_runs(self, tx: Tx, runs: Sequence[RunId]) -> Mapping[RunId, Sequence[Episode]]:
+        """As `of_run`, of several."""
+        rows = tx.any(_OF_RUNS, "runs", runs)
+        found: dict[RunId, list[Episode]] = {run: [] for run in runs}
+        for row, episode in zip(rows, self._told(tx, [row[:-1] for row in rows]), strict=True):
+            found[row[-1]].append(episode)
+        return found
 
     def find(self, tx: Tx, firing: bool | None, before: AlertId | None, limit: int) -> Sequence[Episode]:
         """Newest first."""
@@ -74,7 +86,10 @@ class History:
         return self._search(tx, where, _FROM, "ORDER BY alert.id DESC LIMIT :limit")
 
     def _search(self, tx: Tx, where: Where, source: str, rest: str) -> Sequence[Episode]:
-        rows = tx.all(where.select(_EPISODE, source, rest), where.values)
+        return self._told(tx, tx.all(where.select(_EPISODE, source, rest), where.values))
+
+    def _told(self, tx: Tx, rows: Sequence[Row]) -> Sequence[Episode]:
+        """The episodes of rows."""
         return [self._episode(tx, row) for row in rows]
 
     def _episode(self, tx: Tx, row: Row) -> Episode:

@@ -46,6 +46,7 @@ _FREE = f"DELETE FROM target_lock WHERE run = :run AND {brakes.NOT_QUARANTINED}"
 _ONE = f"SELECT {RUN} FROM run WHERE id = :id"  # noqa: S608
 _HOLD_STILL = "UPDATE run SET woken = woken WHERE id = :id"
 _INTENTS = f"SELECT {rows.INTENT} FROM intent WHERE run = :run ORDER BY number"  # noqa: S608
+_INTENTS_OF = f"SELECT {rows.INTENT} FROM intent WHERE run IN (:runs) ORDER BY run, number"  # noqa: S608
 _ACTED = "SELECT 1 FROM intent WHERE run = :run AND outcome <> 'not_applied' LIMIT 1"
 
 
@@ -154,6 +155,14 @@ def one(tx: Tx, id: RunId) -> Run:
 def intents(tx: Tx, run: RunId) -> Sequence[Intent]:
     """A run's intents, oldest first."""
     return [rows.intent(row) for row in tx.all(_INTENTS, {"run": run})]
+
+
+def intents_of(tx: Tx, runs: Sequence[RunId]) -> Mapping[RunId, Sequence[Intent]]:
+    """The intents of several runs, each oldest first."""
+    found: dict[RunId, list[Intent]] = {run: [] for run in runs}
+    for row in tx.any(_INTENTS_OF, "runs", runs):
+        found[RunId(row[0])].append(rows.intent(row))
+    return found
 
 
 def _values(

@@ -9,7 +9,6 @@ from remediator.store.rows import RUN, new_run
 from remediator.store.tx import OPENINGS, Tx, insert
 
 INSERT_RUN = insert("run", RUN)
-_ATTACH = insert("run_alert", "run, alert, attached_at")
 _SAME_TARGET = """
 SELECT id FROM run WHERE policy = :policy AND target = :target AND outcome IS NULL AND origin <> 'lease'
 """
@@ -27,39 +26,41 @@ def open_run(tx: Tx, id: AlertId, alert: Alert, opening: Opening) -> tuple[RunId
     Beyond `open_runs` the run is stored refused, so that it can be counted and asked about.
     """
     tx.lock(OPENINGS)
+    opened = tx.known("opened", _Opened)
     if opening.target is not None:
-        found = tx.one(_SAME_TARGET, {"policy": opening.policy, "target": opening.target})
+        place = (opening.policy, opening.target)
+        found = opened.targets.get(place) or _same_target(tx, *place)
         if found is not None:
-            run = RunId(found[0])
-            attach(tx, run, id)
-            trail.append(tx, (_event("run.attached", id, run, alert, opening),))
-            return run, False
+            attach(tx, found, id)
+            trail.append(tx, (_event("run.attached", id, found, alert, opening),))
+            return found, False
     run = RunId(tx.id("run"))
-    counted = tx.one(_OPEN_RUNS, {"policy": opening.policy, "most": opening.open_runs})
-    refused = counted is not None and counted[0] >= opening.open_runs
+    counting = {"policy": opening.policy, "most": opening.open_runs}
+    before = tx.known(f"open runs {counting}", lambda: tx.former(_OPEN_RUNS, counting))
+    counted = (before[0] if before is not None else 0) + opened.counts.get(opening.policy, 0)
+    refused = counted >= opening.open_runs
     observed = f"{opening.open_runs} open runs of {opening.policy}" if refused else ""
     allowed = f"fewer than {opening.open_runs} open runs" if refused else ""
-    tx.run(
-        INSERT_RUN,
-        new_run(
-            id=run,
-            policy=opening.policy,
-            policy_revision=opening.policy_revision,
-            alert=id,
-            target=opening.target,
-            mode=opening.mode,
-            origin=opening.origin,
-            state=opening.state,
-            now=tx.now,
-            next_at=None if refused else opening.next_at,
-            outcome=Outcome.REFUSED if refused else None,
-            reason=Reason.OPEN_RUNS if refused else None,
-            observed=observed,
-            allowed=allowed,
-        ),
+    values = new_run(
+        id=run,
+        policy=opening.policy,
+        policy_revision=opening.policy_revision,
+        alert=id,
+        target=opening.target,
+        mode=opening.mode,
+        origin=opening.origin,
+        state=opening.state,
+        now=tx.now,
+        next_at=None if refused else opening.next_at,
+        outcome=Outcome.REFUSED if refused else None,
+        reason=Reason.OPEN_RUNS if refused else None,
+        observed=observed,
+        allowed=allowed,
     )
+    tx.append("run", RUN, [tuple(values.values())])
     attach(tx, run, id)
     if not refused:
+        opened.add(opening, run)
         tx.hint(Hint.DUE)
     kind = "run.refused" if refused else "run.created"
     trail.append(tx, (_event(kind, id, run, alert, opening, observed, allowed),))
@@ -68,7 +69,26 @@ def open_run(tx: Tx, id: AlertId, alert: Alert, opening: Opening) -> tuple[RunId
 
 def attach(tx: Tx, run: RunId, alert: AlertId) -> None:
     """Note that the run is about this alert too."""
-    tx.run(_ATTACH, {"run": run, "alert": alert, "attached_at": tx.now})
+    tx.append("run_alert", "run, alert, attached_at", [(run, alert, tx.now)])
+
+
+class _Opened:
+    """The runs that one transaction has opened and may not have written yet. Where it writes them at once
+    (`Tx.known` forgets at once) this stays empty, and the table says it."""
+
+    def __init__(self) -> None:
+        self.targets: dict[tuple[str, str], RunId] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, opening: Opening, run: RunId) -> None:
+        if opening.target is not None:
+            self.targets[(opening.policy, opening.target)] = run
+        self.counts[opening.policy] = self.counts.get(opening.policy, 0) + 1
+
+
+def _same_target(tx: Tx, policy: str, target: str) -> RunId | None:
+    found = tx.former(_SAME_TARGET, {"policy": policy, "target": target})
+    return None if found is None else RunId(found[0])
 
 
 def _event(

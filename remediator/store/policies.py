@@ -20,6 +20,7 @@ _ONE = "SELECT hash, files, git, loaded_at FROM policy_revision WHERE hash = :ha
 def propose(tx: Tx, revision: Revision) -> None:
     """Store a set and make it the active one."""
     tx.lock(BRAKES)
+    tx.unknown("active")
     tx.run(
         _PUT,
         {

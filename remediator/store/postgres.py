@@ -65,11 +65,14 @@ class PostgresStore(PostgresCalls):
 
     async def move(self, run: Run, move: Move) -> Run:
         self._held.drop((run,))
-        moved = await self._write(
+        moved = await self._grouped(
+            self._moves,
             lambda tx: moves.move(tx, run, move, self._lease(tx)),
+            run,
             point="move",
             qualifier=str(move.outcome or move.state),
             settled=lambda tx: postgres_claims.moved(tx, run, move),
+            ids={"audit": len(move.events)},
         )
         if any(update.outcome == "pending" for update in move.intents):
             self._held.take((moved,), time.monotonic())
@@ -83,11 +86,14 @@ class PostgresStore(PostgresCalls):
             return answer
 
         try:
-            answer = await self._write(
+            answer = await self._grouped(
+                self._admits,
                 work,
+                run,
                 point="admit",
                 qualifier=str(admission.intent.kind),
                 settled=lambda tx: postgres_claims.admitted(tx, run, admission),
+                ids={"audit": len(admission.move.events), "intent": 1},
             )
         except LeaseLost:
             self._held.drop((run,))
@@ -159,9 +165,11 @@ def _all_ended(tx: PostgresTx) -> bool:
     then never will be. False if one of them does not end."""
     waiting = {row[0] for row in tx.all(_NUMBERING)}
     end = time.monotonic() + _PATIENCE
+    pause = 0.005
     while waiting:
         if time.monotonic() > end:
             return False
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(0.1, 2 * pause)  # the look at the locks of a whole server is not cheap
         waiting &= {row[0] for row in tx.all(_NUMBERING)}
     return True

@@ -12,19 +12,20 @@ from typing import Any, TypeVar, cast
 from remediator import failpoint, metrics
 from remediator.contracts import Clock, Delivery, Hint, Match, Receipt, Receiver
 from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
-from remediator.model import Instant
+from remediator.model import Instant, Run
 from remediator.store import moved, postgres_schema, rewind
 from remediator.store.limits import Limits
 from remediator.store.postgres_claims import Held, Sending
 from remediator.store.postgres_hints import Hints
 from remediator.store.postgres_intake import IntakeLane, Taking
+from remediator.store.postgres_lane import Item, Lane
 from remediator.store.postgres_link import Changed, Link, Server, tell
 from remediator.store.postgres_pool import Pool, Work, nothing
 from remediator.store.postgres_seen import Seen, SharedHistory
 from remediator.store.postgres_tx import PostgresTx
 from remediator.store.postgres_watch import Watch
 from remediator.store.sql import SqlStore
-from remediator.store.tx import Tx, insert
+from remediator.store.tx import BRAKES, Tx, insert
 
 T = TypeVar("T")
 _THREADS = 6
@@ -97,6 +98,12 @@ class PostgresCalls(SqlStore):
             self._hints = Hints(self._link, self._teller())
             self._hints.start()
         self._pool = Pool(self._link, self._spoiled, _THREADS, "store")
+        self._moves = Lane(self._link, self._spoiled, self._pool, "store-moves", apart=False)
+        self._admits = Lane(
+            self._link, self._spoiled, self._pool, "store-admits", locks=(BRAKES,), apart=True
+        )
+        self._moves.start()
+        self._admits.start()
         self._lane = IntakeLane(self._intake_link, self._spoiled, self._limits, self._seen)
         self._watch = Watch(
             self._link,
@@ -169,6 +176,8 @@ class PostgresCalls(SqlStore):
 
     def _let_go(self) -> None:
         self._lane.stop()
+        self._moves.stop()
+        self._admits.stop()
         self._watch.stop()
         self._pool.close()
         if self._hints is not None:
@@ -268,6 +277,32 @@ class PostgresCalls(SqlStore):
         except StoreUnavailable as error:
             self.unwritable = error
             raise
+
+    async def _grouped(
+        self,
+        lane: Lane,
+        work: Callable[[PostgresTx], T],
+        run: Run,
+        *,
+        point: str,
+        qualifier: str,
+        settled: Work,
+        ids: Mapping[str, int],
+    ) -> T:
+        """One transaction, together with what other runs write at the same time."""
+        self._check_writable()
+        wait = self._limits.write
+        item = Item(
+            work,
+            run.id,
+            time.monotonic() + wait,
+            settled=settled,
+            before=lambda: failpoint.hit(f"{point}.before_commit", qualifier),
+            after=lambda: failpoint.hit(f"{point}.after_commit", qualifier),
+            ids=ids,
+        )
+        with metrics.STORE[point].time():
+            return cast(T, await self._written(self._awaited(lane.put(item), wait)))
 
     async def _read(self, work: Callable[[PostgresTx], T], seconds: float | None = None) -> T:
         self._check_open()

@@ -21,11 +21,16 @@ WITH due AS (
 UPDATE run SET epoch = epoch + 1, worker = :worker, lease_until = :lease_until, woken = 0
 WHERE id IN (SELECT id FROM due) RETURNING {RUN}
 """  # noqa: S608
+# What is locked is being moved at this moment, which waits for nobody else.
 _BEAT = """
-UPDATE run SET lease_until = :until
-FROM unnest(CAST(:runs AS bigint[]), CAST(:epochs AS bigint[])) AS held (id, epoch)
-WHERE run.id = held.id AND run.epoch = held.epoch AND run.outcome IS NULL
-  AND run.lease_until IS NOT NULL AND run.lease_until < :until
+WITH held AS (
+  SELECT run.id FROM run
+  JOIN unnest(CAST(:runs AS bigint[]), CAST(:epochs AS bigint[])) AS own (id, epoch)
+    ON run.id = own.id AND run.epoch = own.epoch
+  WHERE run.outcome IS NULL AND run.lease_until < :until
+  ORDER BY run.id FOR UPDATE OF run SKIP LOCKED
+)
+UPDATE run SET lease_until = :until WHERE id IN (SELECT id FROM held)
 """
 _ROW = f"SELECT {RUN}, lease_until FROM run WHERE id = :id FOR UPDATE"  # noqa: S608
 _NONCE = "SELECT nonce FROM intent WHERE run = :run AND number = :number"

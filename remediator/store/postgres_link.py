@@ -175,6 +175,7 @@ class Link:
         try:
             tx.begin()
             answer = work(tx)
+            tx.flush()
             before()
         except BaseException:
             self.roll_back()

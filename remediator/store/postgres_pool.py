@@ -95,7 +95,7 @@ class Pool:
             except CommitLost as lost:
                 if settled is None or not left:
                     raise _lost(lost) from lost
-                todo = _unless(settled, work)
+                todo = unless(settled, work)
             except Exception as error:
                 if not (left and again(error)):
                     raise self._told(error) from error
@@ -131,7 +131,9 @@ class Pool:
         return tell(error)
 
 
-def _unless(settled: Work, work: Work) -> Work:
+def unless(settled: Work, work: Work) -> Work:
+    """The work, unless it is there already."""
+
     def either(tx: PostgresTx) -> Any:
         found = settled(tx)
         return work(tx) if found is None else found

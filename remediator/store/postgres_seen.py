@@ -10,7 +10,7 @@ import msgspec
 from remediator.contracts import Receiver
 from remediator.model import Episode, Instant
 from remediator.store.history import History
-from remediator.store.tx import Tx, Where
+from remediator.store.tx import Row, Tx
 
 _PUT = """
 INSERT INTO alert_seen (alert, seen_at)
@@ -28,6 +28,7 @@ class Seen:
         self.opened_at = Instant(0)
         self._lock = threading.Lock()
         self._fresh: dict[int, int] = {}
+        self._lately: dict[int, int] = {}
 
     def note(self, seen: Iterable[tuple[int, int]]) -> None:
         """Alerts and when they were delivered."""
@@ -42,6 +43,7 @@ class Seen:
     def shared(self, taken: Mapping[int, int]) -> None:
         """It is in the database."""
         with self._lock:
+            self._lately = dict(taken)  # for a reader whose snapshot is from before
             for alert, at in taken.items():
                 if self._fresh.get(alert) == at:
                     del self._fresh[alert]
@@ -53,8 +55,9 @@ class Seen:
         found = {alert: at for alert, at in rows if at > self.opened_at}
         with self._lock:
             for id in ids:
-                if id in self._fresh:
-                    found[id] = max(self._fresh[id], found.get(id, 0))
+                own = max(self._fresh.get(id, 0), self._lately.get(id, 0))
+                if own > found.get(id, 0):
+                    found[id] = own
         return found
 
 
@@ -71,8 +74,8 @@ class SharedHistory(History):
         super().__init__(receivers, None)
         self._seen = seen
 
-    def _search(self, tx: Tx, where: Where, source: str, rest: str) -> Sequence[Episode]:
-        found = super()._search(tx, where, source, rest)
+    def _told(self, tx: Tx, rows: Sequence[Row]) -> Sequence[Episode]:
+        found = super()._told(tx, rows)
         if not found:
             return found
         seen = self._seen.of(tx, [one.id for one in found])

@@ -109,6 +109,7 @@ class PostgresSide(Side):
 
     def commit(self) -> None:
         try:
+            self._own.tx.flush()
             self._own.commit()
         except CommitLost as lost:
             raise StoreUnavailable(f"nobody knows whether it was committed ({lost.__cause__})") from lost

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from remediator.contracts import Clock, Hint
 from remediator.model import Instant
@@ -14,16 +16,22 @@ from remediator.store.tx import NONE, Row, Values
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
 
+T = TypeVar("T")
 CLASS = 0x52454D44
 """The first half of every advisory lock of this package."""
 MIGRATING, NUMBERING, SEALING = 1, 2, 3
 """Second halves with a meaning of their own; named locks have the bits above these."""
 CLOCK = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_MOST_IDS = 64
+"""Ids fetched at once at most, unless more were asked for."""
+_FEW = 3
+"""Fewer rows than this are inserted one by one: a COPY has more to say before it begins."""
 _BEGIN = f"BEGIN; SELECT {CLOCK}"
 _BEGIN_READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {CLOCK}"
 _LOCK = f"SELECT {CLOCK} FROM pg_advisory_xact_lock({CLASS}, %(key)s::int)"  # noqa: S608
 _IDS = "SELECT remediator_ids(%(counter)s, %(count)s)"
 _NAME = re.compile(r"(?<![:\w']):([a-z_]+)\b")
+_WORD = re.compile(r"[a-z_]+")
 _texts: dict[str, str] = {}
 
 
@@ -33,6 +41,12 @@ def native(sql: str) -> str:
     if found is None:
         found = _texts[sql] = _NAME.sub(r"%(\1)s", sql.replace("%", "%%"))
     return found
+
+
+@cache
+def _words(sql: str) -> frozenset[str]:
+    """Every name in a statement, the tables among them."""
+    return frozenset(_WORD.findall(sql))
 
 
 class PostgresTx:
@@ -47,7 +61,11 @@ class PostgresTx:
         self.connection = connection
         self._clock = clock
         self._reserved: dict[str, tuple[int, int]] = {}
+        self._growth: dict[str, int] = {}
         self.now = Instant(0)
+        self._locked: set[str] = set()
+        self._known: dict[str, Any] = {}
+        self._later: dict[tuple[str, str], list[Row]] = {}
         self.hinted: set[Hint] = set()
         """What to let the other replicas look at, once this transaction is committed."""
 
@@ -57,29 +75,40 @@ class PostgresTx:
     def begin(self, *, read_only: bool = False) -> None:
         """Begin, and ask what time it is, in one round trip."""
         self._reserved.clear()
+        self._growth.clear()
+        self._locked.clear()
+        self._known.clear()
+        self._later.clear()
         self.hinted = set()
         cursor = self.connection.execute(_BEGIN_READ if read_only else _BEGIN, prepare=False)
         cursor.nextset()
         self._tell(cursor.fetchone())
 
     def lock(self, name: str) -> None:
+        if name in self._locked:
+            return
         # Whoever waited looks at the clock again: what it counts must not be older than its turn.
         key = (zlib.crc32(name.encode()) & 0x7FFFFFF0) + 16
         self._tell(self._execute(_LOCK, {"key": key}).fetchone())
+        self._locked.add(name)
 
     def id(self, counter: str, count: int = 1) -> int:
         first, left = self._reserved.get(counter, (0, 0))
-        if left >= count:
-            self._reserved[counter] = (first + count, left - count)
-            return first
-        row = self._execute(_IDS, {"counter": counter, "count": count}).fetchone()
-        return 0 if row is None else int(row[0])
+        if left < count:
+            # Twice as many each time: a transaction with many asks seldom, and loses half of them at most.
+            more = self._growth[counter] = min(_MOST_IDS, 2 * self._growth.get(counter, 0)) or 1
+            left = max(more, count)
+            row = self._execute(_IDS, {"counter": counter, "count": left}).fetchone()
+            first = 0 if row is None else int(row[0])
+        self._reserved[counter] = (first + count, left - count)
+        return first
 
     def reserve(self, counter: str, count: int) -> None:
         """Fetch ids that this transaction will want, in one round trip. What it does not use is lost."""
         if count > 1:
             self._reserved.pop(counter, None)
-            self._reserved[counter] = (self.id(counter, count), count)
+            row = self._execute(_IDS, {"counter": counter, "count": count}).fetchone()
+            self._reserved[counter] = (0 if row is None else int(row[0]), count)
 
     def run(self, sql: str, values: Values = NONE) -> int:
         return self._execute(native(sql), values).rowcount
@@ -91,11 +120,58 @@ class PostgresTx:
             with self.connection.cursor() as cursor:
                 cursor.executemany(cast(Any, native(sql)), rows)
 
+    def append(self, table: str, columns: str, rows: Sequence[Row]) -> None:
+        self._later.setdefault((table, columns), []).extend(rows)
+
+    def flush(self) -> None:
+        """Write what `append` was given, a statement for each table."""
+        for table, columns in list(self._later):
+            self._write(table, columns)
+
+    def _write(self, table: str, columns: str) -> None:
+        rows = self._later.pop((table, columns))
+        if len(rows) < _FEW:
+            marks = ", ".join(["%s"] * len(columns.split(",")))
+            statement = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608
+            for row in rows:
+                self.connection.execute(cast(Any, statement), row)
+        else:
+            self.copy(table, columns, rows)
+
+    def former(self, sql: str, values: Values = NONE) -> Row | None:
+        return self.connection.execute(cast(Any, native(sql)), values).fetchone()
+
+    def known(self, name: str, read: Callable[[], T]) -> T:
+        if name not in self._known:
+            self._known[name] = read()
+        return cast(T, self._known[name])
+
+    def unknown(self, name: str) -> None:
+        self._known.pop(name, None)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Work of its own within this transaction: what it raises undoes it, and nothing else."""
+        later = {key: list(rows) for key, rows in self._later.items()}
+        locked = set(self._locked)
+        self._execute("SAVEPOINT attempt", NONE)
+        try:
+            yield
+        except BaseException:
+            self._execute("ROLLBACK TO SAVEPOINT attempt", NONE)
+            self._later = later  # also what was written since, for that is undone
+            self._known.clear()
+            self._locked = locked  # what was locked since is free again
+            raise
+
     def change(self, sql: str, values: Values = NONE) -> list[Row]:
         return self.all(sql, values)
 
     def all(self, sql: str, values: Values = NONE) -> list[Row]:
         return self._execute(native(sql), values).fetchall()
+
+    def any(self, sql: str, name: str, ids: Sequence[int]) -> list[Row]:
+        return self.all(sql.replace(f"IN (:{name})", f"= ANY(:{name})"), {name: list(ids)}) if ids else []
 
     def one(self, sql: str, values: Values = NONE) -> Row | None:
         return self._execute(native(sql), values).fetchone()
@@ -111,6 +187,9 @@ class PostgresTx:
                     copy.write_row(row)
 
     def _execute(self, sql: str, values: Values) -> Cursor[Row]:
+        for table, columns in list(self._later):
+            if table in _words(sql):
+                self._write(table, columns)
         return self.connection.execute(cast(Any, sql), values)
 
     def _tell(self, row: Row | None) -> None:

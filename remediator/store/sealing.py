@@ -28,8 +28,8 @@ _UNSEALED = {
     "audit_event": f"SELECT id, body FROM audit_event {_NEXT}",  # noqa: S608
     "alert_event": f"SELECT {DELIVERY} FROM alert_event {_NEXT}",  # noqa: S608
 }
-_AT_ONCE = 8
-"""Records read by one statement: each holds a body, of which not many shall be in memory."""
+_AT_ONCE = {"audit_event": 128, "alert_event": 8}
+"""Records read by one statement. A delivery holds a whole body, of which not many shall be in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +93,13 @@ def prepare(tx: Tx, key: bytes | None, limit: int, settled: int = EVERY) -> Seal
 
 def _unsealed(tx: Tx, source: str, done: int, settled: int) -> Iterator[seal.Item]:
     """The digests of what came after the record `done`, in order."""
-    while rows := tx.all(_UNSEALED[source], {"upto": done, "settled": settled, "limit": _AT_ONCE}):
+    most = _AT_ONCE[source]
+    while rows := tx.all(_UNSEALED[source], {"upto": done, "settled": settled, "limit": most}):
         for row in rows:
             body = raw(row[-1])
             found = seal.digest(body) if source == "audit_event" else seal.delivery_digest(row[:8], body)
             yield source, row[0], found
-        if len(rows) < _AT_ONCE:
+        if len(rows) < most:
             return
         done = rows[-1][0]
 

@@ -10,6 +10,7 @@ import msgspec
 
 from remediator.contracts import (
     Arrivals,
+    Facts,
     Flapping,
     Health,
     IncidentChange,
@@ -111,6 +112,23 @@ class SqlStore(ABC):
         return await self._read(lambda tx: self._history.find(tx, firing, before, limit))
 
     # ------------------------------------------------------------ runs
+
+    async def facts(self, runs: Sequence[Run]) -> Mapping[RunId, Facts]:
+        def work(tx: Tx) -> Mapping[RunId, Facts]:
+            controls = tuple(brakes.on(tx))
+            episodes = self._history.of_runs(tx, [run.id for run in runs])
+            numbered = moves.intents_of(tx, [run.id for run in runs if run.progress.number])
+            return {
+                run.id: Facts(
+                    episodes=tuple(episodes[run.id]),
+                    intents=tuple(numbered.get(run.id, ())),
+                    controls=controls,
+                    now=tx.now,
+                )
+                for run in runs
+            }
+
+        return await self._look(work)
 
     async def next_due(self) -> Instant | None:
         return await self._look(claims.next_due)

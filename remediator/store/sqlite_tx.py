@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TypeVar
 
 from remediator.contracts import Hint
 from remediator.model import Instant
 from remediator.store.tx import NONE, Row, Values
 
+T = TypeVar("T")
 COUNTERS = {
     "alert": ("alert",),
     "audit": ("alert_event", "audit_event"),
@@ -21,6 +24,12 @@ COUNTERS = {
     "rejected": ("rejected",),
 }
 """Counter → the tables that it gives ids to."""
+
+
+@cache
+def _append(table: str, columns: str) -> str:
+    marks = ", ".join("?" * len(columns.split(",")))
+    return f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608
 
 
 class SqliteTx:
@@ -91,12 +100,30 @@ class SqliteTx:
             self.begin()
             self.connection.executemany(sql, rows)
 
+    def append(self, table: str, columns: str, rows: Sequence[Row]) -> None:
+        if rows:
+            self.begin()
+            self.connection.executemany(_append(table, columns), rows)
+
+    def former(self, sql: str, values: Values = NONE) -> Row | None:
+        return self.one(sql, values)
+
+    def known(self, name: str, read: Callable[[], T]) -> T:
+        return read()
+
+    def unknown(self, name: str) -> None:
+        """Nothing is remembered."""
+
     def change(self, sql: str, values: Values = NONE) -> list[Row]:
         self.begin()
         return self.connection.execute(sql, values).fetchall()
 
     def all(self, sql: str, values: Values = NONE) -> list[Row]:
         return self.connection.execute(sql, values).fetchall()
+
+    def any(self, sql: str, name: str, ids: Sequence[int]) -> list[Row]:
+        whole = sql.replace(f"IN (:{name})", f"IN (SELECT value FROM json_each(:{name}))")  # noqa: S608
+        return self.all(whole, {name: str(list(ids))}) if ids else []
 
     def one(self, sql: str, values: Values = NONE) -> Row | None:
         row: Row | None = self.connection.execute(sql, values).fetchone()

@@ -20,7 +20,8 @@ def append(tx: Tx, events: Sequence[AuditEvent]) -> None:
     if not events:
         return
     first = tx.id("audit", len(events))
-    tx.many(_INSERT, [_values(tx, first + offset, event) for offset, event in enumerate(events)])
+    rows = [tuple(_values(tx, first + offset, event).values()) for offset, event in enumerate(events)]
+    tx.append("audit_event", COLUMNS, rows)
 
 
 def append_as(tx: Tx, id: int, event: AuditEvent) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from remediator.contracts import Hint
 from remediator.model import Instant
 
+T = TypeVar("T")
 Row = tuple[Any, ...]
 Values = Mapping[str, object]
 NONE: Values = {}
@@ -38,6 +39,14 @@ class Tx(Protocol):
     def many(self, sql: str, rows: Sequence[Values]) -> None:
         """Write the same statement for every row."""
 
+    def append(self, table: str, columns: str, rows: Sequence[Row]) -> None:
+        """Insert rows, at the latest before another statement names the table, or at the transaction's
+        end. Table and columns are constants of this package."""
+
+    def former(self, sql: str, values: Values = NONE) -> Row | None:
+        """As `one`, of what is there without the rows that this transaction has appended and not written
+        yet: the caller knows those himself."""
+
     def change(self, sql: str, values: Values = NONE) -> list[Row]:
         """Write with RETURNING."""
 
@@ -45,12 +54,27 @@ class Tx(Protocol):
 
     def one(self, sql: str, values: Values = NONE) -> Row | None: ...
 
+    def any(self, sql: str, name: str, ids: Sequence[int]) -> list[Row]:
+        """Read where a column is one of these ids: the statement says `IN (:name)`. Without ids it reads
+        nothing."""
+
     def lock(self, name: str) -> None:
         """Until this transaction ends, no other that names the same lock goes on beside it. What is
         read after this is what the others have committed. Nothing to do where only one writes.
 
         Locks are taken in the order of `LOCKS`, after any rows of `run`.
         """
+
+    def known(self, name: str, read: Callable[[], T]) -> T:
+        """What `read` gives, which cannot change until this transaction ends: where one transaction does
+        the work of several, it is read once.
+
+        Args:
+            name: of what it is; `unknown` with the same name makes it be read again.
+        """
+
+    def unknown(self, name: str) -> None:
+        """This transaction has changed it."""
 
     def id(self, counter: str, count: int = 1) -> int:
         """The first of `count` new consecutive ids."""

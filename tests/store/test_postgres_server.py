@@ -143,10 +143,17 @@ async def test_a_server_that_stopped_is_said_within_two_seconds_and_comes_back(o
 async def test_a_server_that_was_killed_has_kept_everything(own_server: Postgres) -> None:
     world = await opened(own_server.superuser_dsn)
     ids = [(await world.deliver(alert(f"a{number}"))).alerts[0] for number in range(10)]
+
+    async def deliver() -> None:
+        for number in range(1_000):
+            ids.extend((await world.deliver(alert(f"z{number}"))).alerts)
+
     own_server.kill()
+    with pytest.raises(StoreUnavailable):  # its backends notice one after another, each in its own time
+        await deliver()
     await within(2.5, world.deliver(alert("z")))
     own_server.start()
-    assert [await world.status(id) for id in ids] == ["firing"] * 10
+    assert [await world.status(id) for id in ids] == ["firing"] * len(ids)
     await world.store.close()
 
 

@@ -1,0 +1,204 @@
+"""Group commit on PostgreSQL: what many runs write at the same time is one transaction.
+
+A thread takes everything that is queued, does it in one transaction, and answers after the commit.
+Whatever comes meanwhile is the next group. Nobody is spoiled by another: what cannot be written in
+the group is done again in a transaction of its own, and so is everything after a commit whose answer
+was lost, beginning with the question whether it is there already.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from remediator.errors import LeaseLost, StoreUnavailable
+from remediator.store.postgres_link import Changed, CommitLost, Link
+from remediator.store.postgres_pool import Pool, Work, nothing, unless
+from remediator.store.postgres_tx import PostgresTx
+from remediator.store.writer import Undo
+
+_GROUP = 48
+"""Pieces of work in one transaction at most: beyond 64 nested ones PostgreSQL gets slow."""
+_OWN = "SELECT id FROM run WHERE id = ANY(:runs) ORDER BY id FOR UPDATE"
+
+
+class Item:
+    """One piece of work on one run.
+
+    Args:
+        work: writes and answers. It raises LeaseLost only before it has written anything.
+        run: its id; the row is locked before the work of the group begins.
+        deadline: on time.monotonic; nothing is committed after it.
+        settled: as in `Pool.write`.
+        before, after: called before and after the commit.
+        ids: counter → how many ids it will want.
+    """
+
+    __slots__ = ("after", "answer", "before", "deadline", "error", "future", "ids", "run", "settled", "work")
+
+    def __init__(
+        self,
+        work: Work,
+        run: int,
+        deadline: float,
+        *,
+        settled: Work,
+        before: Callable[[], None] = nothing,
+        after: Callable[[], None] = nothing,
+        ids: Mapping[str, int],
+    ) -> None:
+        self.work = work
+        self.run = run
+        self.deadline = deadline
+        self.settled = settled
+        self.before = before
+        self.after = after
+        self.ids = ids
+        self.future: Future[Any] = Future()
+        self.answer: object = None
+        self.error: BaseException | None = None
+
+
+class Lane:
+    """The thread.
+
+    Args:
+        connect: makes a connection.
+        changed: told when the server is no longer one to write to.
+        pool: does what the group could not.
+        locks: taken once for the whole group, after the rows of its runs.
+        apart: whether each piece of work may be refused after it has begun to write, so that it needs
+            a savepoint of its own.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Link],
+        changed: Callable[[str], None],
+        pool: Pool,
+        name: str,
+        *,
+        locks: Sequence[str] = (),
+        apart: bool,
+    ) -> None:
+        self._connect = connect
+        self._changed = changed
+        self._pool = pool
+        self._locks = locks
+        self._apart = apart
+        self._link: Link | None = None
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, item: Item) -> Future[Any]:
+        """Queue a piece of work."""
+        self._queue.put(item)
+        return item.future
+
+    def stop(self) -> None:
+        """Do what is queued, then end. Blocks."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._link is not None:
+            self._link.close()
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            item = self._queue.get()
+            group: list[Item] = []
+            while True:
+                if item is None:
+                    stopping = True
+                elif item.future.set_running_or_notify_cancel():
+                    group.append(item)
+                if len(group) >= _GROUP or stopping:
+                    break
+                try:
+                    item = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+            if group:
+                self._group(group)
+
+    def _group(self, group: Sequence[Item]) -> None:
+        late = time.monotonic()
+        for item in group:
+            if item.deadline <= late:
+                item.future.set_exception(StoreUnavailable("the store did not answer in time; try again"))
+        group = [item for item in group if item.deadline > late]
+        if len(group) <= 1:
+            return self._alone(group)
+        try:
+            if self._link is None or not self._link.usable:
+                self._link = self._connect()
+            self._link.write(
+                lambda tx: self._work(tx, group),
+                lambda: _each(group, "before"),
+                lambda: _each(group, "after"),
+            )
+        except CommitLost:
+            self._alone(group, lost=True)
+        except Exception as error:  # noqa: BLE001 - whose fault it was is found out one by one
+            if isinstance(error, Changed):
+                self._changed(str(error))
+            self._alone(group)
+        else:
+            for item in group:
+                if item.error is not None:
+                    item.future.set_exception(item.error)
+                else:
+                    item.future.set_result(item.answer)
+
+    def _work(self, tx: PostgresTx, group: Sequence[Item]) -> None:
+        if self._locks:
+            # Rows of `run` come before locks, also those of the last one's.
+            tx.all(_OWN, {"runs": [item.run for item in group]})
+        for lock in self._locks:
+            tx.lock(lock)
+        for counter in {counter for item in group for counter in item.ids}:
+            tx.reserve(counter, sum(item.ids.get(counter, 0) for item in group))
+        for item in group:
+            item.answer = item.error = None
+            try:
+                if self._apart:
+                    with tx.attempt():
+                        item.answer = item.work(tx)
+                else:
+                    item.answer = item.work(tx)
+            except Undo as undo:
+                item.answer = undo.answer
+            except LeaseLost as lost:
+                item.error = lost
+
+    def _alone(self, group: Sequence[Item], lost: bool = False) -> None:
+        """Each in a transaction of its own."""
+        for item in group:
+            work = unless(item.settled, item.work) if lost else item.work
+            future = self._pool.write(
+                work, item.deadline, settled=item.settled, before=item.before, after=item.after
+            )
+            future.add_done_callback(partial(_hand_on, item.future))
+
+
+def _each(group: Sequence[Item], moment: str) -> None:
+    for item in group:
+        if item.error is None:
+            getattr(item, moment)()
+
+
+def _hand_on(to: Future[Any], done: Future[Any]) -> None:
+    if done.cancelled():
+        to.set_exception(StoreUnavailable("the store is closed"))
+    elif (error := done.exception()) is not None:
+        to.set_exception(error)
+    else:
+        to.set_result(done.result())
