@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx2
 
+from tests.cli.program import Program
 from tests.crash.installation import Installation
 from tests.crash.load import policies
 
@@ -101,6 +102,12 @@ class Fleet:
             with contextlib.suppress(httpx2.TransportError):
                 self.paused += one.http.post("/api/v1/control/pause", json=said).status_code == 200
 
+    def look_beside(self, number: int) -> None:
+        """A person asks the command line, which opens the store beside the daemon. It may find it locked
+        (a daemon that was just killed), and must not harm it."""
+        one = self.replicas[number]
+        Program(one.home, {})("runs", "list", "--limit", 3, "--config", str(one.config))
+
     def _start(self, number: int) -> None:
         self._leaving.discard(number)
         self.replicas[number].start(wait=False)
@@ -180,7 +187,7 @@ class Chaos:
     ) -> None:
         luck = random.Random(f"chaos {seed}")
         events = ["kill"] * kills + ["stop"] * (kills // 3) + ["long"] * long
-        events += ["term", "pause"] * (kills // 8)
+        events += ["term", "pause", "look"] * (kills // 8)
         luck.shuffle(events)
         self.left = events
         self.cleared = 0
@@ -237,6 +244,8 @@ class Chaos:
                 fleet.halt(number, luck.uniform(0.1, 2.5))
             elif event == "term":
                 self._once_ready(lambda one=number: fleet.ask_to_stop(one))  # type: ignore[misc]
+            elif event == "look":
+                fleet.look_beside(number)
             elif event == "pause":
                 self._once_ready(fleet.pause)
             else:
