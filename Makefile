@@ -62,8 +62,8 @@ test: $(VENV)/.dev  ## all tests, on real servers (ARGS="-k name")
 
 .PHONY: simulate
 simulate: $(VENV)/.dev  ## random histories on virtual time against the invariants (SECONDS=60 FIRST=n SEEDS=n)
-	@$(BIN)/python -m tests.simulation run --seconds $(or $(SECONDS),60) \
-		--first $(or $(FIRST),$(shell date +%s)) $(if $(SEEDS),--seeds $(SEEDS))
+	@$(BIN)/python -m tests.simulation run --first $(or $(FIRST),$(shell date +%s)) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEEDS),--seeds $(SEEDS))
 
 .PHONY: lint
 lint: $(VENV)/.dev  ## style, types, layers, policies, lock files

@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     run = verbs.add_parser("run", help="play seeds until the time is up or one fails")
     run.add_argument("--first", type=int, default=0)
     run.add_argument("--seeds", type=int, default=0, help="how many; 0: as many as the time allows")
-    run.add_argument("--seconds", type=float, default=60.0)
+    run.add_argument("--seconds", type=float, default=0.0, help="at most; 60 where no --seeds are given")
     run.add_argument("--go-on", action="store_true", help="do not stop at a failing seed")
     run.add_argument(
         "--step", type=int, default=1, help="every n-th seed: for several processes beside each other"
@@ -52,8 +52,9 @@ def _run(options: argparse.Namespace) -> int:
     failed: list[str] = []
     virtual, steps, played = 0.0, 0, 0
     seed = options.first
+    limit = options.seconds or (0.0 if options.seeds else 60.0)
     while not options.seeds or played < options.seeds:
-        if time.monotonic() - began > options.seconds and not options.seeds:
+        if limit and time.monotonic() - began > limit:
             break
         result = play(draw(seed))
         played += 1

@@ -172,6 +172,18 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.faults.append(f"{context.get('message')}: {where}")
         self.stop()
 
+    def unasked(self, host: Host) -> None:
+        """Tasks that failed, and nobody has asked why."""
+        for task in host.tasks:
+            if task.done() and task._log_traceback:  # type: ignore[attr-defined]
+                error = task.exception()
+                self._escaped(self, {"message": f"task {task.get_name()} of {host.name}", "exception": error})
+
+    def check(self) -> None:
+        """Whether any task of any process failed unnoticed."""
+        for host in self._everyone:
+            self.unasked(host)
+
     def end(self) -> None:
         """Let go of every task of every process, in order, and of the loop."""
         self.over = True
@@ -194,5 +206,6 @@ def _task(loop: SimulatedLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
     tasks = host.tasks
     tasks.append(task)
     if len(tasks) > 200:
+        loop.unasked(host)
         host.tasks = [one for one in tasks if not one.done()]
     return task

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from remediator.contracts import Receipt
 from remediator.model import Alert, Message, Run
 from tests.simulation.loop import Host
-from tests.simulation.policies import KEYS, MOST, Rules, Spec
+from tests.simulation.policies import KEYS, MOST, WINDOW, Rules, Spec
 
 if TYPE_CHECKING:
     from tests.simulation.provider import Call
@@ -34,11 +34,15 @@ LOCKS = "SELECT target_key, run FROM target_lock"
 CONTROLS = "SELECT kind, scope, until FROM control"
 EFFECTS = "SELECT id, run, target_key, field, prior, current, returned_at, outcome FROM effect"
 POLICIES = "SELECT policy FROM run JOIN run_alert ON run_alert.run = run.id WHERE run_alert.alert = ?"
+BREAKER = "SELECT data FROM control WHERE kind = 'breaker' AND scope = ?"
+APPROVED = "SELECT plan, decided_at, expires_at FROM approval WHERE run = ? AND decision = 'approved'"
 ACTIVE = "SELECT value FROM meta WHERE key = 'active'"
 FIRING = (
     "SELECT 1 FROM run_alert JOIN alert ON alert.id = run_alert.alert WHERE run = ? AND status = 'firing'"
 )
 LICENCE = {"observe": 0, "approve": 1, "enforce": 2}
+ELSEWHERE = frozenset({"probe", "seal", "message_sent", "message_failed", "record"})
+"""What they change is asked about in the end; anything else they did would be seen at the next look."""
 IN_DOUBT = ("pending", "unknown")
 REISSUED = {"sim.resize_by_token": 600.0, "sim.resize_if": float("inf")}
 """Which actions declare that the same call may be issued again, and for how many seconds."""
@@ -126,7 +130,10 @@ class Oracle:
             return
         failed = f" {type(error).__name__}" if error is not None else ""
         self.simulation.say(f"{host.name} {name}{failed} {_about(args)}".rstrip())
-        self.look(name, host, args)
+        if name in ELSEWHERE:
+            self._changes = db.total_changes
+        else:
+            self.look(name, host, args)
 
     def look(self, name: str, host: Host | None = None, args: tuple[Any, ...] = ()) -> None:
         """Read the tables and ask everything of what has changed."""
@@ -210,6 +217,7 @@ class Oracle:
             assert db is not None
             if run[R.ORIGIN] == "alert" and db.execute(FIRING, (run[R.ID],)).fetchone() is None:
                 self.fail("a resolve before ADMIT cancels", what)
+            self._licence(intent, plan, run, controls, what)
         self._bounds(intent, plan, spec, intents, what)
         place = (intent[J.RUN], intent[J.RUNG], intent[J.STEP])
         further = any(
@@ -217,6 +225,7 @@ class Oracle:
             for other in intents.values()
         )
         if not further:
+            self._calm(intent, run, rules, controls, now, what)
             self._budgets(intent, spec, rules, runs, intents, locks, now, what)
 
     def _brakes(
@@ -231,6 +240,52 @@ class Oracle:
                 self.fail("nothing acts while paused", f"{what}: {scope or 'the daemon'} is paused")
             if kind == "quarantine" and scope in names:
                 self.fail("nothing acts on a quarantined target", what)
+
+    def _licence(
+        self,
+        intent: tuple[Any, ...],
+        plan: dict[str, Any],
+        run: tuple[Any, ...],
+        controls: dict[Any, Any],
+        what: str,
+    ) -> None:
+        """What needs a person's yes has one, for just this: the same target, and no more of it."""
+        db = self._db
+        assert db is not None
+        least = run[R.MODE]
+        if ("breaker", f"policy:{run[R.POLICY]}") in controls:
+            row = db.execute(BREAKER, (f"policy:{run[R.POLICY]}",)).fetchone()
+            demoted = json.loads(row[0])["demote_to"]
+            least = min(least, demoted, key=lambda mode: LICENCE[mode])
+        if least == "observe":
+            self.fail("a policy that does not heal loses its licence", what)
+        if least != "approve":
+            return
+        for text, decided_at, expires_at in db.execute(APPROVED, (run[R.ID],)):
+            approved = json.loads(text)
+            same = approved["target"]["key"] == intent[J.KEY] and approved["action"] == plan["action"]
+            if same and decided_at < expires_at and plan["blast"]["amount"] <= approved["blast"]["amount"]:
+                self.simulation.count("approved")
+                return
+        self.fail("what needs approval is approved, in time and for this plan", what)
+
+    def _calm(
+        self,
+        intent: tuple[Any, ...],
+        run: tuple[Any, ...],
+        rules: Rules,
+        controls: dict[Any, Any],
+        now: int,
+        what: str,
+    ) -> None:
+        """No action starts in a window or a storm."""
+        begins, ends, key = WINDOW
+        minute = now // 60_000 % 1_440
+        if rules.window and intent[J.KEY] == key and begins <= minute < ends:
+            self.fail("no action starts in a window", f"{what}: minute {minute}")
+        until = controls.get(("storm", "sender:am"))
+        if rules.storm is not None and run[R.ORIGIN] == "alert" and until is not None and until > now:
+            self.fail("no action starts in a storm", what)
 
     def _bounds(
         self, intent: tuple[Any, ...], plan: dict[str, Any], spec: Spec, intents: dict[Any, Any], what: str
@@ -386,6 +441,11 @@ class Oracle:
                 self.fail("a person cancels only what has not acted", what)
         elif changed:
             self.fail("a zombie changes no state", f"{what} by {name}")
+        if json.loads(run[R.PROGRESS]).get("faults", 0):
+            db = self._db
+            assert db is not None
+            seen = db.execute("SELECT observed FROM run WHERE id = ?", (run[R.ID],)).fetchone()[0]
+            self.fail("the engine never breaks off", f"{what}: {seen}")
         if run[R.OUTCOME] is None and run[R.NEXT] is None:
             self.fail("an open run has a timer", what)
         if run[R.OUTCOME] is not None:
@@ -635,7 +695,7 @@ class Oracle:
             return False
         if any(effect[6] is None for effect in self.effects.values()) or self.controls:
             return False
-        told = {incident for incident, _, _ in self.told_of}
+        told = self._known_to_people()
         if not all(incidents & told for incidents in self._calling().values()):
             return False
         return db.execute("SELECT 1 FROM outbox WHERE sent_at IS NULL").fetchone() is None
@@ -670,9 +730,17 @@ class Oracle:
             about = (message.get("incident"), message.get("run"), message["subject"])
             if (message["chain"] or message.get("notifiers")) and about not in self.told_of:
                 self.fail("a message is sent before it is called sent", f"{about}")
+        known = self._known_to_people()
         for run, incidents in self._calling().items():
-            if not incidents & {incident for incident, _, _ in self.told_of}:
+            if not incidents & known:
                 self.fail("an ending that needs a person calls one", f"run {run} {self.runs[run][R.OUTCOME]}")
+
+    def _known_to_people(self) -> set[int | None]:
+        """Incidents that somebody was told of, or has taken without."""
+        db = self._db
+        assert db is not None
+        taken = db.execute("SELECT id FROM incident WHERE acknowledged_at IS NOT NULL")
+        return {incident for incident, _, _ in self.told_of} | {incident for (incident,) in taken}
 
     def _calling(self) -> dict[int, set[int]]:
         """Runs that ended so that a person must know, and the incidents they belong to."""

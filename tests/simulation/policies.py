@@ -8,8 +8,25 @@ from random import Random
 GROUPS = ("a", "b", "c", "aa")
 """`aa` is another name of `a`: one target."""
 KEYS = {"a": "sim/a", "aa": "sim/a", "b": "sim/b", "c": "sim/c"}
-ALERTS = ("Grow", "Token", "Ladder", "Bounce", "Cond", "Watch", "Lease")
+ALERTS = ("Ask", "Grow", "Token", "Ladder", "Bounce", "Cond", "Watch", "Lease")
 MOST = 10
+WINDOW = (481, 483, "sim/b")
+"""From and to, in minutes of the day (simulations begin at 08:00 UTC), and the target."""
+
+
+CHAINS = """
+chains:
+  on-call:
+    - {after: 0m, notify: [primary]}
+    - {after: 1m, notify: [secondary]}
+"""
+WINDOWS = """
+windows:
+  - name: quiet-hour
+    time_intervals: [{{times: [{{start_time: "08:01", end_time: "08:03"}}]}}]
+    targets: ["sim:b"]
+    effect: {effect}
+"""
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,8 @@ class Spec:
                 f'  checks: [{level}"< 50"}}]',
             ]
         lines += [f"on_failure: {self.on_failure}", "escalate: on-call"]
+        if self.mode == "approve":
+            lines.append("approval: {role: operator, expires: 40s}")
         return "\n".join(lines) + "\n"
 
 
@@ -94,15 +113,28 @@ class Rules:
     specs: dict[str, Spec]
     budget: tuple[int, int] = (5, 240)
     concurrent: int = 2
+    storm: tuple[int, int, int] | None = None
+    """new alerts, within, hold"""
+    breaker: tuple[int, str] | None = None
+    """ineffective runs, and what is left then"""
+    window: str = ""
+    """the effect of the window that there is"""
     extra: dict[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, str]:
         most, window = self.budget
+        limits = [f"global: {{budget: [{most} per {window}s], concurrent: {self.concurrent}}}\n"]
+        if self.storm is not None:
+            new, within, hold = self.storm
+            limits.append(f"storm: {{new_alerts: {new}, within: {within}s, hold: {hold}s}}\n")
+        if self.breaker is not None:
+            limits.append(f"breaker: {{ineffective: {self.breaker[0]}, demote_to: {self.breaker[1]}}}\n")
         return {
             **{f"{spec.name}.yaml": spec.text for spec in self.specs.values()},
-            "limits.yaml": f"global: {{budget: [{most} per {window}s], concurrent: {self.concurrent}}}\n",
-            "escalation.yaml": "chains:\n  on-call:\n    - {after: 0m, notify: [primary]}\n",
+            "limits.yaml": "".join(limits),
+            "escalation.yaml": CHAINS,
+            **({"windows.yaml": WINDOWS.format(effect=self.window)} if self.window else {}),
             **self.extra,
         }
 
@@ -157,6 +189,7 @@ def rules(random: Random) -> Rules:
             on_failure="keep",
         ),
         Spec("cond", "Cond", (Rung("sim.resize_if", 2, expires=60),), verify=verify, on_failure=failure),
+        Spec("ask", "Ask", (Rung("sim.resize", 3),), mode="approve", verify=verify, on_failure=failure),
         Spec("watch", "Watch", (Rung("sim.resize"),), mode="observe"),
         Spec("lease", "Lease", (Rung("sim.resize_by_token", 2, expires=40),), verify=None, cooldown=10),
     )
@@ -164,4 +197,7 @@ def rules(random: Random) -> Rules:
         {spec.name: spec for spec in specs},
         budget=(3, 180) if tight else (8, 120),
         concurrent=random.choice((1, 2)),
+        storm=(8, 20, 40) if tight else None,
+        breaker=random.choice((None, (2, "observe"), (2, "approve"))),
+        window=random.choice(("", "", "wait", "observe")),
     )

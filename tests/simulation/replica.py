@@ -27,9 +27,9 @@ from tests.simulation.provider import Given, Wire
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
-PACE = 12.0
+PACE = 30.0
 """Upkeep is this many times slower than in a daemon: most of it only reads, and would be all there is."""
-SETTINGS = "policies: {dir: policies, reload: 15s}\nengine: {shutdown_grace: 2s}\n"
+SETTINGS = "policies: {dir: policies, reload: 25s}\nengine: {shutdown_grace: 2s}\n"
 
 
 @cache
@@ -95,11 +95,15 @@ class Replica:
             Given, Wire(simulation), read_timeout=10.0, apply_timeout=25.0, **simulation.execute_options
         )
         worker = Worker(
-            host.name, Tools(link, simulation.known, execute, simulation.nonce), policies, most=8, idle=25.0
+            host.name,
+            Tools(link, simulation.known, execute, nonce=simulation.nonce),
+            policies,
+            most=8,
+            idle=40.0,
         )
-        notifiers = {"primary": Notifier(simulation, "primary")}
-        telling = Telling(Routing(notifiers=("primary",)))
-        drain = Drain(link, notifiers, lambda _chain: ("primary",), idle=Millis(15_000))
+        notifiers = {name: Notifier(simulation, name) for name in ("primary", "secondary")}
+        telling = Telling(Routing(notifiers=("primary", "secondary")))
+        drain = Drain(link, notifiers, lambda _chain: ("primary",), idle=Millis(30_000))
 
         async def warm() -> None:
             """Nothing to reach."""
@@ -112,7 +116,7 @@ class Replica:
             policies=policies,
             worker=worker,
             drain=drain.run,
-            incidents=Incidents(link, policies, telling, told=drain.wake, idle=Millis(20_000)),
+            incidents=Incidents(link, policies, telling, told=drain.wake, idle=Millis(40_000)),
             page=warm,
             warm=warm,
             close=lambda: None,

@@ -97,7 +97,7 @@ def draw(seed: int) -> Scenario:
     random = Random(f"remediator/{seed}")
     alone = random.random() < 0.25
     replicas = 1 if alone else random.choice((2, 2, 3))
-    span = random.choice((120.0, 240.0, 240.0, 480.0))
+    span = random.choice((60.0, 120.0, 120.0, 300.0))
     d = _Draw(random, span)
     _alerts(d)
     calm = random.random() < 0.1
@@ -162,12 +162,19 @@ def _people(d: _Draw) -> None:
     for _ in range(random.choice((0, 1, 2, 4, 6))):
         at = d.at()
         kind = random.choice(
-            ("pause", "cancel", "clear", "start", "policies", "policies", "resize", "resize", "wake")
+            ("pause", "pause", "cancel", "clear", "start", "policies", "policies", "resize", "resize", "wake")
         )
         match kind:
             case "pause":
                 scope = random.choice(
-                    ("", "policy:grow", "policy:token", f"target:sim/{random.choice('abc')}")
+                    (
+                        "",
+                        "",
+                        "policy:grow",
+                        "policy:token",
+                        "policy:ladder",
+                        f"target:sim/{random.choice('abc')}",
+                    )
                 )
                 d.add(at, "pause", scope, random.choice((0, 20, 60)))
                 d.add(at + random.uniform(1, 60), "resume", scope)
@@ -184,6 +191,10 @@ def _people(d: _Draw) -> None:
                 d.add(at, "resize", random.choice("abc"), random.randint(0, 10))
     for _ in range(random.choice((0, 1, 2))):
         d.add(d.at(), "clear")
+    for _ in range(random.choice((0, 2, 6, 10))):
+        d.add(d.at(), "decide", random.choice(("approved", "approved", "rejected")))
+    for _ in range(random.choice((0, 0, 1, 2))):
+        d.add(d.at(), random.choice(("acknowledge", "restore")))
 
 
 def _world(d: _Draw) -> None:

@@ -17,9 +17,10 @@ import structlog
 
 from remediator.engine.daemon import MANUAL, Manual
 from remediator.errors import ConfigurationError, Conflict, NotFound, StoreError, StoreUnavailable
-from remediator.model import Alert, ControlKind, Instant, Status
+from remediator.model import Alert, ControlKind, Decision, Instant, Status
 from remediator.policy.set import PolicySet, compile_set
 from remediator.policy.vocabulary import Vocabulary
+from remediator.settings import Role
 from remediator.store import claims, open_store
 from tests.simulation.link import READS, suspended
 from tests.simulation.loop import Host, SimulatedLoop, Stuck
@@ -33,6 +34,7 @@ from tests.simulation.scenario import NAMES, Event, Fault, Scenario
 START = 1_800_000_000_000
 QUIET = 1500.0
 """Seconds after the last fault within which everything must have come to its end."""
+_played = 0
 _compiled: dict[str, PolicySet | str] = {}
 
 
@@ -128,7 +130,7 @@ class Simulation:
                 catalogue=Known(None),  # type: ignore[arg-type]
                 connections={},
                 senders=frozenset({"am"}),
-                notifiers=frozenset({"primary"}),
+                notifiers=frozenset({"primary", "secondary"}),
             )
             try:
                 found = compile_set(files, words)
@@ -238,6 +240,7 @@ class Simulation:
     async def _tidy(self, replica: Replica) -> None:
         daemon = replica.daemon
         assert daemon is not None
+        await self._restore(replica)
         for control in await daemon.store.controls():
             if control.kind is ControlKind.PAUSE:
                 await daemon.resume(control.scope, "looked", "alice")
@@ -290,6 +293,12 @@ class Simulation:
                 self._person(lambda replica: replica.daemon.resume(args[0], "fine", "alice"))
             case "clear":
                 self._person(self._tidy_quarantine)
+            case "decide":
+                self._person(lambda replica: self._decide(replica, args[0]))
+            case "acknowledge":
+                self._person(self._acknowledge)
+            case "restore":
+                self._person(self._restore)
             case "cancel":
                 self._person(lambda replica: self._cancel(replica, args[0]))
             case "wake":
@@ -333,6 +342,22 @@ class Simulation:
         runs = await replica.daemon.store.find_runs(open=True)
         if runs:
             await replica.daemon.cancel_run(runs[which % len(runs)].id, "not now", "alice")
+
+    async def _decide(self, replica: Replica, decision: str) -> None:
+        assert replica.daemon is not None
+        for asked in await replica.daemon.store.approvals(open=True):
+            await replica.daemon.decide(asked.run, Decision(decision), "seen", "bob", Role.ADMIN, asked.id)
+
+    async def _acknowledge(self, replica: Replica) -> None:
+        assert replica.daemon is not None
+        for incident in await replica.daemon.store.find_incidents(open=True):
+            await replica.daemon.incidents.acknowledge(incident.id, "alice", "on it")
+
+    async def _restore(self, replica: Replica) -> None:
+        assert replica.daemon is not None
+        for control in await replica.daemon.store.controls():
+            if control.kind is ControlKind.BREAKER:
+                await replica.daemon.restore(control.scope.removeprefix("policy:"), "fixed", "alice")
 
     async def _wake(self, replica: Replica) -> None:
         assert replica.daemon is not None
@@ -391,6 +416,7 @@ class Simulation:
         violation: Violation | None = None
         try:
             loop.run_forever()
+            loop.check()
             violation = self.oracle.violation
             if violation is None and main.done() and main.exception() is not None:
                 raise main.exception()  # type: ignore[misc]
@@ -435,5 +461,10 @@ def _dropped(_logger: Any, _name: str, _values: Any) -> Any:
 
 
 def play(scenario: Scenario, verbose: bool = False) -> Result:
-    """Run a scenario."""
+    """Run a scenario. What it leaves behind are cycles, collected now and then."""
+    global _played
+    _played += 1
+    if _played % 100 == 0:
+        gc.unfreeze()  # loading policies freezes what there is
+        gc.collect()
     return Simulation(scenario, verbose).run()
