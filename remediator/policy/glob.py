@@ -14,6 +14,7 @@ def _compiled(glob: str) -> Any:
     return re2.compile("".join(parts.get(char) or re2.escape(char) for char in glob))
 
 
+@lru_cache(maxsize=65_536)
 def matches(glob: str, name: str) -> bool:
     """Whether the whole `name` fits."""
     return _compiled(glob).fullmatch(name) is not None
