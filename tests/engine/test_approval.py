@@ -279,6 +279,19 @@ async def test_each_rung_is_asked_for_by_itself() -> None:
         assert len(rig.world.calls) == 1
 
 
+async def test_the_same_action_on_the_next_rung_is_asked_for_as_well() -> None:
+    async with Rig(LADDER.replace("add: 4", "add: 2")) as rig:
+        await rig.fire()
+        await rig.until(MINUTE)
+        await decide(rig)
+        await rig.until(5 * MINUTE)
+        assert [after for _, after, _ in rig.world.calls] == [5]
+        assert (await asked(rig)).rung == 1
+        await decide(rig)
+        await rig.until(10 * MINUTE)
+        assert [after for _, after, _ in rig.world.calls] == [5, 7]
+
+
 async def test_a_refusal_of_the_second_rung_puts_the_first_back_without_asking() -> None:
     policy = LADDER + "on_failure: revert\n"
     async with Rig(policy) as rig:
