@@ -770,8 +770,16 @@ class Store(Protocol):
         """
 
     # -- policies
-    async def propose(self, revision: Revision, events: Sequence[AuditEvent]) -> None:
-        """Make this policy set the active one."""
+    async def propose(
+        self, revision: Revision, events: Sequence[AuditEvent], replica: str | None = None
+    ) -> None:
+        """Make this policy set the active one. Args: replica: whose directory it is from; see `looked`."""
+
+    async def looked(self, replica: str) -> str | None:
+        """The hash of what a replica's directory held when it last looked; None if it never did."""
+
+    async def look(self, replica: str, hash: str) -> None:
+        """Remember what a replica's directory holds."""
 
     async def active_revision(self) -> str | None: ...
 

@@ -109,6 +109,7 @@ STORE_MEASURED_TIMESTAMP_SECONDS = Gauge(
 REDIS_UP = Gauge("remediator_redis_up", "1 while Redis answers; 0 also where none is set", registry=REGISTRY)
 CHAIN_HEAD = Info("remediator_audit_chain_head", "Head of the sealed audit chain", registry=REGISTRY)
 POLICIES = Gauge("remediator_policies", "Policies that are loaded", registry=REGISTRY)
+POLICY_SET = Info("remediator_policy_set", "Hash of the policies that are loaded", registry=REGISTRY)
 POLICIES_LOADED_TIMESTAMP_SECONDS = Gauge(
     "remediator_policies_loaded_timestamp_seconds", "When the active policies were loaded", registry=REGISTRY
 )

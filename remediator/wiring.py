@@ -170,7 +170,8 @@ def build(
     def context(now: Instant, episode: Episode | None) -> Context:
         return CallContext(connections, now, episode)
 
-    policies = Policies(durable, known, compiler(settings), settings.policies.dir)
+    replica = settings.engine.name or socket.gethostname()
+    policies = Policies(durable, known, compiler(settings), settings.policies.dir, replica=replica)
     execute = Execute(
         contexts=context,
         threads=Threads(),

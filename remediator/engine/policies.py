@@ -12,7 +12,7 @@ import structlog
 from remediator import metrics
 from remediator.contracts import Catalogue, Opening, Revision, Store
 from remediator.engine.openings import openings
-from remediator.errors import ConfigurationError
+from remediator.errors import ConfigurationError, NotFound
 from remediator.model import Alert, AuditEvent, Instant, Reason
 from remediator.policy.load import read_dir
 from remediator.policy.set import PolicySet
@@ -34,6 +34,7 @@ class Policies:
         compile: texts → set; raises ConfigurationError with every fault.
         directory: where new sets come from; None means that only the store's is used.
         read: directory → texts.
+        replica: this replica's name, the same after a restart.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Policies:
         compile: Compile,
         directory: Path | None,
         read: Read = read_dir,
+        replica: str = "",
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._compile = compile
         self._directory = directory
         self._read = read
+        self._replica = replica
         self._sets: dict[str, PolicySet] = {}
         self._unreadable: dict[str, str] = {}
         self._seen: dict[str, str] | None = None
@@ -155,7 +158,14 @@ class Policies:
             await self._store.record((event,))
             self._seen, self._refused = files, said
             return
-        if proposed.hash != self.hash:
+        lags = await self._lags(proposed)
+        if lags:
+            self._seen, self._refused = files, lags
+            return
+        if proposed.hash == self.hash:
+            if await self._store.looked(self._replica) != proposed.hash:
+                await self._store.look(self._replica, proposed.hash)
+        else:
             event = AuditEvent(
                 kind="policy.loaded",
                 observed=proposed.hash,
@@ -167,10 +177,33 @@ class Policies:
                 },
             )
             revision = Revision(hash=proposed.hash, files=dict(proposed.files), git=proposed.git)
-            await self._store.propose(revision, (event,))
+            await self._store.propose(revision, (event,), self._replica)
             await self._take_up(proposed)
         # Only now: what the store could not take is proposed again at the next look.
         self._seen, self._refused, self._behind = files, "", ""
+
+    async def _lags(self, proposed: PolicySet) -> str:
+        """Why the directory is no proposal although it differs from the active set; "" if it is one.
+
+        Only a change of the directory is. At the first look after a start it has changed if it holds
+        something else than this replica saw when it last looked; one that never looked proposes only what
+        was never active, for it may have an old copy of the files.
+        """
+        if self._seen is not None or self.current is None or self._behind or proposed.hash == self.hash:
+            return ""
+        before = await self._store.looked(self._replica)
+        if before is None:
+            try:
+                await self._store.revision(proposed.hash)
+            except NotFound:
+                return ""
+        elif before != proposed.hash:
+            return ""
+        return (
+            f"{self._directory} holds the former set {proposed.hash[:12]} and has not changed since it was "
+            f"last looked at here; {self.hash[:12]} stays active. Bring the directory up to date; to go back "
+            "to the former set, change the directory while the daemon runs"
+        )
 
     async def _take_up(self, policies: PolicySet) -> None:
         first = self.current is None
@@ -184,6 +217,7 @@ class Policies:
         self.current = policies
         metrics.declare(policies=policies.policies)
         metrics.POLICIES.set(len(policies.policies))
+        metrics.POLICY_SET.info({"hash": policies.hash})
         metrics.POLICIES_LOADED_TIMESTAMP_SECONDS.set_to_current_time()
         gc.freeze()  # a large set is not walked again at every full collection
         for warning in policies.warnings:

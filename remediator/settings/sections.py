@@ -151,7 +151,9 @@ class Retention(Section):
 class Engine(Section):
     """The engine's pace. Bounds on actions are not here but in limits.yaml."""
 
-    workers: int = Field(default=8, ge=1, le=64)
+    name: str = Field(default="", max_length=200)
+    """This replica's name, the same after a restart; the host's name if empty."""
+    workers: int = Field(default=32, ge=1, le=64)
     """Runs advanced at the same time."""
     action_timeout: Positive = Field(default=Millis(25 * SECOND), le=25 * SECOND)
     """After this an action's call counts as unknown; at most 25s, since its run is claimed for 30s."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remediator.contracts import Hint, Revision
 from remediator.errors import NotFound
-from remediator.model import Instant
+from remediator.model import DAY, Instant
 from remediator.store.rows import decode, encode
 from remediator.store.tx import BRAKES, Tx, insert
 
@@ -14,6 +14,9 @@ _PUT = (
 )
 _ACTIVATE = insert("meta", "key, value") + "\nON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _ACTIVE = "SELECT value FROM meta WHERE key = 'active'"
+_LOOKED = "SELECT value FROM meta WHERE key = :key"
+_FORGET_LOOKED = "DELETE FROM meta WHERE key LIKE 'looked:%' AND value < :before"
+_REMEMBER = 90 * DAY
 _ONE = "SELECT hash, files, git, loaded_at FROM policy_revision WHERE hash = :hash"
 
 
@@ -32,6 +35,18 @@ def propose(tx: Tx, revision: Revision) -> None:
     )
     tx.run(_ACTIVATE, {"key": "active", "value": revision.hash})
     tx.hint(Hint.POLICIES)
+
+
+def looked(tx: Tx, replica: str) -> str | None:
+    """The hash of the set that this replica's directory held when it last looked; None if it never did."""
+    row = tx.one(_LOOKED, {"key": f"looked:{replica}"})
+    return None if row is None else str(row[0]).partition(" ")[2]
+
+
+def look(tx: Tx, replica: str, hash: str) -> None:
+    """Remember it. What replicas saw that have not been heard of for a quarter of a year is forgotten."""
+    tx.run(_ACTIVATE, {"key": f"looked:{replica}", "value": f"{tx.now:016d} {hash}"})
+    tx.run(_FORGET_LOOKED, {"before": f"{tx.now - _REMEMBER:016d}"})
 
 
 def active(tx: Tx) -> str | None:

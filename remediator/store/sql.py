@@ -201,12 +201,22 @@ class SqlStore(ABC):
 
     # ------------------------------------------------------------ policies
 
-    async def propose(self, revision: Revision, events: Sequence[AuditEvent]) -> None:
+    async def propose(
+        self, revision: Revision, events: Sequence[AuditEvent], replica: str | None = None
+    ) -> None:
         def work(tx: Tx) -> None:
             policies.propose(tx, revision)
+            if replica is not None:
+                policies.look(tx, replica, revision.hash)
             trail.append(tx, events)
 
         await self._write(work)
+
+    async def looked(self, replica: str) -> str | None:
+        return await self._look(lambda tx: policies.looked(tx, replica))
+
+    async def look(self, replica: str, hash: str) -> None:
+        await self._write(lambda tx: policies.look(tx, replica, hash))
 
     async def active_revision(self) -> str | None:
         return await self._look(policies.active)
