@@ -197,6 +197,7 @@ def _counts(case: Case, fleet: Fleet, sender: Sender, chaos: Chaos, took: float)
         "… for longer than a lease": fleet.long_stops,
         "restarted in order": fleet.stopped_in_order,
         "paused by a person": fleet.paused,
+        "starts given up, the store being slow": fleet.given_up,
         "runs": len(case.ledger.runs),
         **{f"… {name}": outcomes[name] for name in sorted(outcomes)},
         **{f"waits: {name}": waits[name] for name in sorted(waits)},
@@ -216,7 +217,7 @@ def _counts(case: Case, fleet: Fleet, sender: Sender, chaos: Chaos, took: float)
 
 def table(result: Result) -> str:
     """The counts, then the invariants."""
-    lines = [f"  {name:<34}{count:>8}" for name, count in result.counts.items()]
+    lines = [f"  {name:<40}{count:>8}" for name, count in result.counts.items()]
     lines.append("")
     lines += [f"  {name:<42}{len(found):>4}" for name, found in result.violations.items()]
     for name, found in result.violations.items():

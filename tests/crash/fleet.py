@@ -20,6 +20,10 @@ _AFTER_CONTINUE = 3.0
 """Seconds until a process that was continued has surely sent what it was about to send."""
 
 
+_SLOW = "the store did not answer in time"
+"""What a start says that gives up."""
+
+
 class Fleet:
     """One daemon, or several on one store.
 
@@ -47,7 +51,7 @@ class Fleet:
             if program:
                 one.program = (program[0], str(one.config), *program[1:])
             self.replicas.append(one)
-        self.kills = self.stops = self.long_stops = self.stopped_in_order = self.paused = 0
+        self.kills = self.stops = self.long_stops = self.stopped_in_order = self.paused = self.given_up = 0
         self.ended: list[str] = []
         self.unquiet_until = 0.0
         self._stopped: dict[int, float] = {}
@@ -62,7 +66,7 @@ class Fleet:
         for one in self.replicas:
             one.start(wait=False)
         for one in self.replicas:
-            one.until(one._ready, "ready", seconds=60)
+            one.until(lambda ready=one._ready: self.tick() or ready(), "ready", seconds=60)  # type: ignore[misc]
 
     def tick(self) -> None:
         """Continue whose pause is over; start what ended by itself, which none should."""
@@ -73,7 +77,9 @@ class Fleet:
         for number, one in enumerate(self.replicas):
             process = one.process
             if process is not None and not process.running:
-                if process.returncode != 0 or number not in self._leaving:
+                if process.returncode == 1 and _SLOW in process.tail(5):
+                    self.given_up += 1  # before it was ready: a busy machine; its supervisor starts it again
+                elif process.returncode != 0 or number not in self._leaving:
                     self.ended.append(f"replica {number} ended with {process.returncode}: {process.tail(5)}")
                 self._start(number)
 
