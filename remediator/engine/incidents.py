@@ -92,16 +92,19 @@ class Incidents:
         while True:
             pause = self._idle / SECOND
             try:
-                await self.once()
-                due = await self._store.next_incident_at()
+                due = await self.once()
                 if due is not None:
                     pause = min(pause, max(0.01, (due - await self._store.now()) / SECOND))
             except StoreError as error:
                 log.warning("incidents.unreadable", error=str(error))
             await asyncio.sleep(pause)
 
-    async def once(self) -> None:
-        """Do what is due now."""
+    async def once(self) -> Instant | None:
+        """Do what is due now; returns when something is due next. One question to the store where no
+        incident is open, which is nearly always: an open one always has something to come."""
+        if await self._store.next_incident_at() is None:
+            _measured(())
+            return None
         await self._join()
         for incident in await self._store.due_incidents(_BATCH):
             await self._guarded(incident, self._turn)
@@ -112,7 +115,8 @@ class Incidents:
                 if incident.progress.announced and not incident.progress.by_person:
                     await self._guarded(incident, self._over)
             after = settled[-1].id
-        await self._measure()
+        _measured(await self._store.find_incidents(open=True, limit=1000))
+        return await self._store.next_incident_at()
 
     # ------------------------------------------------------------ what people say
 
@@ -315,13 +319,12 @@ class Incidents:
         if change.messages:
             self._told()
 
-    async def _measure(self) -> None:
-        found = await self._store.find_incidents(open=True, limit=1000)
-        for severity in Severity:
-            count = sum(one.severity is severity for one in found)
-            metrics.OPEN_INCIDENTS.labels(severity.value).set(count)
-        late = [one for one in found if one.acknowledged_at is None and one.progress.overdue_at is not None]
-        metrics.OVERDUE_INCIDENTS.set(len(late))
+
+def _measured(found: Sequence[Incident]) -> None:
+    for severity in Severity:
+        metrics.OPEN_INCIDENTS.labels(severity.value).set(sum(one.severity is severity for one in found))
+    late = [one for one in found if one.acknowledged_at is None and one.progress.overdue_at is not None]
+    metrics.OVERDUE_INCIDENTS.set(len(late))
 
 
 def _some(runs: Sequence[Run], kept: Sequence[Run]) -> list[Run]:
