@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 VERSION = "0002"
 """The schema's version: the newest file in `migrations/versions`."""
+OLDEST_CODE = "0001"
+"""The oldest version whose code may still work on it: the greatest `oldest_code` of the migrations."""
 
 DEFAULTS = Limits()
 

@@ -55,6 +55,11 @@ class Server:
     system: str
     timeline: str
 
+    def same_as_far_as_known(self, other: Server) -> bool:
+        """Whether this is the other one, or may be: schema 0001's code did not note the database's number."""
+        known = other.system if "/" in self.system else other.system.partition("/")[0]
+        return (self.system, self.timeline) == (known, other.timeline)
+
     def __str__(self) -> str:
         return f"cluster {self.system}, timeline {int(self.timeline, 16)}"
 

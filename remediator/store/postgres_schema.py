@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from remediator.errors import ConfigurationError
 from remediator.store import VERSION
 from remediator.store.postgres_tx import CLASS, MIGRATING
-from remediator.store.upgrade import refuse_newer
+from remediator.store.upgrade import oldest_code, refuse_newer
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -49,16 +49,22 @@ def bring_up_to_date(connection: Connection[Row]) -> None:
         ConfigurationError: a newer version has migrated it already.
     """
     found = version(connection)
-    if found == VERSION:
+    if _usable(connection, found):
         return
-    if found is not None:
-        refuse_newer(found)
     connection.execute(_WAIT, prepare=False)
     connection.execute(f"SELECT pg_advisory_lock({CLASS}, {MIGRATING})")
-    if version(connection) != VERSION:
+    if not _usable(connection, version(connection)):
         from remediator.store.migrations import migrate_postgres
 
         migrate_postgres(connection)
+
+
+def _usable(connection: Connection[Row], found: str | None) -> bool:
+    """Whether the schema is this version's, or a later one that this version may work on."""
+    if found is None or found < VERSION:
+        return False
+    refuse_newer(found, oldest_code(connection))
+    return True
 
 
 def must_be_current(connection: Connection[Row]) -> None:
@@ -70,8 +76,8 @@ def must_be_current(connection: Connection[Row]) -> None:
     found = version(connection)
     if found is None:
         raise ConfigurationError("the store is empty: start the daemon once, which makes its tables")
-    refuse_newer(found)
-    if found != VERSION:
+    refuse_newer(found, oldest_code(connection))
+    if found < VERSION:
         raise ConfigurationError(
             f"the store's schema is version {found}, this remediator reads {VERSION}: "
             "start the daemon once, which migrates it"

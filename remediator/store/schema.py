@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from remediator.store import VERSION
+from remediator.store import OLDEST_CODE, VERSION
 
 metadata = MetaData()
 
@@ -418,6 +418,7 @@ def compiled() -> str:
         indexes = sorted(table.indexes, key=lambda index: str(index.name))
         statements += [str(CreateIndex(index).compile(dialect=dialect)).strip() for index in indexes]
     statements.append(f"INSERT INTO alembic_version (version_num) VALUES ('{VERSION}')")  # noqa: S608
+    statements.append(f"INSERT INTO meta (key, value) VALUES ('oldest_code', '{OLDEST_CODE}')")  # noqa: S608
     lines = (line.rstrip() for line in ";\n".join(statements).splitlines())
     return "-- Compiled from schema.py; do not edit.\n" + "\n".join(lines) + ";\n"
 

@@ -251,3 +251,4 @@ CREATE TABLE target_lock (
 );
 CREATE INDEX target_lock_run ON target_lock (run);
 INSERT INTO alembic_version (version_num) VALUES ('0002');
+INSERT INTO meta (key, value) VALUES ('oldest_code', '0001');

@@ -60,7 +60,9 @@ class Side(ABC):
 
     def count(self, table: str) -> int:
         """How many rows a table has. Its name is a constant of this package."""
-        row = self.tx.one(f"SELECT COUNT(*) FROM {table}")  # noqa: S608
+        # What a database says of its own schema is nobody's data.
+        own = " WHERE key <> 'oldest_code'" if table == "meta" else ""
+        row = self.tx.one(f"SELECT COUNT(*) FROM {table}{own}")  # noqa: S608
         return 0 if row is None else int(row[0])
 
 

@@ -121,7 +121,7 @@ def _table(source: Side, target: Side, table: str, columns: Sequence[str], told:
 
 def _own_business(key: str) -> bool:
     """Whether a row of `meta` is about the database itself."""
-    return key in (moved.KEY, "server") or key.startswith("next:")
+    return key in (moved.KEY, "server", "oldest_code") or key.startswith("next:")
 
 
 def _plain(value: object) -> object:

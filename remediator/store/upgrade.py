@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from remediator.errors import ConfigurationError
 from remediator.store import VERSION
 
+_OLDEST_CODE = "SELECT value FROM meta WHERE key = 'oldest_code'"
 _SCHEMA = Path(__file__).with_name("schema.sql")
 
 
@@ -35,10 +37,11 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path | None) -> None:
     """Make the tables, or migrate those of an older version. One transaction: all of it or nothing.
 
     Raises:
-        ConfigurationError: the file was written by a newer version.
+        ConfigurationError: the file was written by a newer version that this one may not work on.
     """
     found = version(connection)
-    if found == VERSION:
+    if found is not None and found >= VERSION:
+        refuse_newer(found, oldest_code(connection))
         return
     if found is None:
         script = _SCHEMA.read_text()
@@ -49,7 +52,6 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path | None) -> None:
                 connection.execute("ROLLBACK")
             raise
         return
-    refuse_newer(found)
     if path is None:
         raise ConfigurationError("a store in memory has no older schema to migrate")
     from remediator.store.migrations import migrate
@@ -57,11 +59,23 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path | None) -> None:
     migrate(connection)
 
 
-def refuse_newer(found: str) -> None:
-    """Raise ConfigurationError for a version that this one does not know."""
-    if found > VERSION:
+def oldest_code(connection: Any) -> str | None:
+    """The oldest version whose code may still work on this schema, as its migrations declare it; None if
+    it does not say. The same statement on both engines."""
+    row = connection.execute(_OLDEST_CODE).fetchone()
+    return None if row is None else str(row[0])
+
+
+def refuse_newer(found: str, oldest: str | None) -> None:
+    """Raise ConfigurationError for a version that this one does not know and may not work on.
+
+    Args:
+        oldest: what the schema says by `oldest_code`.
+    """
+    if found > VERSION and (oldest is None or oldest > VERSION):
+        least = f"; the oldest that may work on it is {oldest}" if oldest is not None else ""
         raise ConfigurationError(
-            f"the store's schema is version {found}, this remediator knows {VERSION}: "
+            f"the store's schema is version {found}, this remediator knows {VERSION}{least}: "
             "start the newer version, or restore the backup from before the upgrade"
         )
 
@@ -75,8 +89,8 @@ def must_be_current(connection: sqlite3.Connection) -> None:
     found = version(connection)
     if found is None:
         raise ConfigurationError("the store is empty: start the daemon once, which makes its tables")
-    refuse_newer(found)
-    if found != VERSION:
+    refuse_newer(found, oldest_code(connection))
+    if found < VERSION:
         raise ConfigurationError(
             f"the store's schema is version {found}, this remediator reads {VERSION}: "
             "start the daemon once, which migrates it"

@@ -223,6 +223,7 @@ async def test_a_newer_schema_is_refused_by_its_version(tmp_path: Path) -> None:
     await store.close()
     connection = sqlite3.connect(path)
     connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.execute("UPDATE meta SET value = '9999' WHERE key = 'oldest_code'")
     connection.commit()
     connection.close()
     for read_only in (False, True):

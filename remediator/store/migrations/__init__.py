@@ -1,5 +1,9 @@
 """Migrations, by Alembic. Expand first, contract a version later: an older replica must go on
-working on the newer schema."""
+working on the newer schema.
+
+Each version declares `oldest_code`: the oldest schema version whose code may still work once it is
+applied. The greatest of them stands in `meta`, and older code refuses to start on it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from psycopg import Connection
+    from sqlalchemy import Connection as Connectable
     from sqlalchemy import Engine
 
 
@@ -44,3 +50,16 @@ def _upgrade(engine: Engine) -> None:
     with engine.connect() as alembic_connection, alembic_connection.begin():
         config.attributes["connection"] = alembic_connection
         command.upgrade(config, "head")
+        _declare(config, alembic_connection)
+
+
+def _declare(config: Config, connection: Connectable) -> None:
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import delete, insert
+
+    from remediator.store.schema import meta
+
+    scripts = ScriptDirectory.from_config(config).walk_revisions()
+    oldest = max(script.module.oldest_code for script in scripts)
+    connection.execute(delete(meta).where(meta.c.key == "oldest_code"))
+    connection.execute(insert(meta).values(key="oldest_code", value=oldest))

@@ -13,6 +13,7 @@ revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+oldest_code = "0001"
 
 _UNDECIDED = sa.text("decision IS NULL")
 _UNRESOLVED = sa.text("resolved_at IS NULL")
