@@ -707,6 +707,7 @@ class Store(Protocol):
 
         Raises:
             LeaseLost: it is not; nothing was written.
+            Braked: it makes an intent pending again, and a pause or a quarantine is on.
         """
 
     async def admit(self, run: Run, admission: Admission) -> Run | Held:

@@ -81,6 +81,10 @@ class Conflict(StoreError):
     """The row's present state does not allow this change."""
 
 
+class Braked(Conflict):
+    """A pause or a quarantine is on: what was to be done again is not permitted now."""
+
+
 class AuthenticationError(RemediatorError):
     """Missing or wrong credentials. The message never repeats them."""
 

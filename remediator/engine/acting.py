@@ -58,6 +58,11 @@ async def act(case: Case, intent: Intent, asked: float) -> Step:
         now = await _now(case)
         return unknown(case, intent, str(error), Instant(now + action.landing_time))
     except Temporary as error:
+        if intent.outcome is IntentOutcome.UNKNOWN:  # as below: it says nothing of the first call
+            now = await _now(case)
+            return unknown(
+                case, intent, f"issued again and not taken: {error}", Instant(now + action.landing_time)
+            )
         return Wait(
             Reason.TEMPORARY_FAILURE,
             observed=str(error),

@@ -24,7 +24,7 @@ from remediator.engine.settling import settling
 from remediator.engine.step import NO_EXTRA, Admit, End, Extra, Fail, Go, Later, Reissue, Step, Wait
 from remediator.engine.unknown import quarantine, unknown
 from remediator.engine.verify import verify
-from remediator.errors import ActionError, LeaseLost, Refused, StoreUnavailable
+from remediator.errors import ActionError, Braked, LeaseLost, Refused, StoreUnavailable
 from remediator.model import (
     AuditEvent,
     Instant,
@@ -91,10 +91,14 @@ async def advance(case: Case, asking: float = ASKING) -> Run:
             else:
                 step = resolve(case, held(case, answer))
         elif isinstance(step, Reissue):
-            case = await _reissue(case, step, events, extra)
-            events, extra = (), NO_EXTRA
-            step = resolve(case, await act(case, step.intent, asked))
-            acted = True
+            try:
+                case = await _reissue(case, step, events, extra)
+            except Braked as error:  # set since it was looked at: the next look says what that means
+                step = Later(case.run.state, case.now, case.progress, observed=str(error), allowed="no brake")
+            else:
+                events, extra = (), NO_EXTRA
+                step = resolve(case, await act(case, step.intent, asked))
+                acted = True
         if isinstance(step, Go) and acted:
             # What the outside world answered is written before anything else is asked of it.
             step = Later(step.state, case.now, step.progress, step.events, extra=step.extra)

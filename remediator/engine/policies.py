@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from remediator import metrics
-from remediator.contracts import Catalogue, Opening, Revision, Store
+from remediator.contracts import Catalogue, Match, Opening, Revision, Store
 from remediator.engine.openings import openings
 from remediator.errors import ConfigurationError, NotFound
 from remediator.model import Alert, AuditEvent, Instant, Reason
@@ -71,9 +71,15 @@ class Policies:
 
     def match(self, alert: Alert, now: Instant) -> Sequence[Opening]:
         """The runs that a new alert opens under the active set."""
-        if self.current is None:
-            return ()
-        return openings(self.current, self._catalogue, alert, now)
+        return self.matching()(alert, now)
+
+    def matching(self) -> Match:
+        """What matches by the set that is active now, also if another is by the time the store asks: a
+        delivery is recorded with the revision whose answer it had."""
+        active, catalogue = self.current, self._catalogue
+        if active is None:
+            return lambda _alert, _now: ()
+        return lambda alert, now: openings(active, catalogue, alert, now)
 
     async def start(self) -> None:
         """Load the store's active set, and propose the directory's if it differs.

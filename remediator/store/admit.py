@@ -8,7 +8,7 @@ from __future__ import annotations
 from remediator.contracts import Admission, Held, Limit, Surge
 from remediator.errors import LeaseLost
 from remediator.model import Control, ControlKind, Instant, IntentKind, Mode, Reason, Run, span
-from remediator.store import approvals, brakes, effects, find, judging, moves, policies, surges
+from remediator.store import approvals, brakes, effects, judging, moves, policies, surges
 from remediator.store.rows import INTENT, encode
 from remediator.store.tx import BRAKES, Tx, insert
 
@@ -119,11 +119,8 @@ def _brakes(tx: Tx, run: Run, admission: Admission) -> Held | None:
             )
     target = intent.plan.target
     policy = f"policy:{intent.policy}"
-    on = tx.known("brakes", lambda: brakes.on(tx))
-    targets = {f"target:{target.key}", f"target:{target.name}"}
-    if any(brake.scope.startswith("target:") for brake in on):  # it may be paused under another of its names
-        targets |= {f"target:{name}" for name in find.names(tx, target.key)}
-    for brake in on:
+    targets = brakes.about(tx, target)
+    for brake in brakes.now_on(tx):
         if brake.kind is ControlKind.PAUSE and (brake.scope in ("", policy) or brake.scope in targets):
             return _braked(brake, Reason.PAUSED, "not paused")
         if brake.kind is ControlKind.QUARANTINE and brake.scope in targets:

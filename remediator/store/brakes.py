@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from remediator.model import AuditEvent, Control, ControlKind, Instant, Reason, RunId
-from remediator.store import trail
+from remediator.model import AuditEvent, Control, ControlKind, Instant, Reason, RunId, Target
+from remediator.store import find, trail
 from remediator.store.rows import CONTROL, control, encode
 from remediator.store.tx import BRAKES, Tx, insert
 
@@ -50,6 +50,30 @@ HOLDS = {
 def on(tx: Tx) -> Sequence[Control]:
     """The brakes that are on now."""
     return [control(row) for row in tx.all(_ON, {"now": tx.now})]
+
+
+def now_on(tx: Tx) -> Sequence[Control]:
+    """The same, read once in a transaction that holds the lock BRAKES."""
+    return tx.known("brakes", lambda: on(tx))
+
+
+def about(tx: Tx, target: Target) -> set[str]:
+    """The scopes of brakes that are meant for this target: it may be paused under another of its names."""
+    scopes = {f"target:{target.key}", f"target:{target.name}"}
+    if any(brake.scope.startswith("target:") for brake in now_on(tx)):
+        scopes |= {f"target:{name}" for name in find.names(tx, target.key)}
+    return scopes
+
+
+def stopping(tx: Tx, policy: str, target: Target) -> Control | None:
+    """The pause or quarantine under which nothing may be called on this target for this policy."""
+    scopes = about(tx, target)
+    for brake in now_on(tx):
+        if brake.kind is ControlKind.PAUSE and brake.scope in scopes | {"", f"policy:{policy}"}:
+            return brake
+        if brake.kind is ControlKind.QUARANTINE and brake.scope in scopes:
+            return brake
+    return None
 
 
 def locks(tx: Tx) -> Mapping[str, RunId]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from remediator.contracts import Move
-from remediator.errors import Conflict, LeaseLost, NotFound
+from remediator.errors import Braked, Conflict, LeaseLost, NotFound
 from remediator.model import (
     BEFORE_ADMIT,
     AuditEvent,
@@ -20,10 +20,11 @@ from remediator.model import (
     Run,
     RunId,
     State,
+    Target,
 )
 from remediator.store import approvals, brakes, effects, incidents, judging, outbox, rows, trail
 from remediator.store.rows import RUN, encode
-from remediator.store.tx import Tx
+from remediator.store.tx import BRAKES, Tx
 
 # A wake that came while the run was claimed must not be overwritten by the move's own timer.
 _MOVE = f"""
@@ -47,6 +48,7 @@ _ONE = f"SELECT {RUN} FROM run WHERE id = :id"  # noqa: S608
 _HOLD_STILL = "UPDATE run SET woken = woken WHERE id = :id"
 _INTENTS = f"SELECT {rows.INTENT} FROM intent WHERE run = :run ORDER BY number"  # noqa: S608
 _INTENTS_OF = f"SELECT {rows.INTENT} FROM intent WHERE run IN (:runs) ORDER BY run, number"  # noqa: S608
+_AIM = "SELECT target_key, target FROM intent WHERE run = :run AND number = :number"
 _ACTED = "SELECT 1 FROM intent WHERE run = :run AND outcome <> 'not_applied' LIMIT 1"
 
 
@@ -54,10 +56,11 @@ def move(tx: Tx, run: Run, change: Move, lease: Instant) -> Run:
     """Apply a move.
 
     A move hands the run back; one that makes an intent pending again (a call is issued again)
-    keeps it until `lease`, as ADMIT does.
+    keeps it until `lease` and obeys pause and quarantine, as ADMIT does.
 
     Raises:
         LeaseLost: the run's epoch moved on, or it has ended.
+        Braked: the call may not be issued again now.
     """
     again = any(update.outcome is IntentOutcome.PENDING for update in change.intents)
     return write(tx, run, change, lease_until=lease if again else None)
@@ -70,6 +73,8 @@ def write(tx: Tx, run: Run, change: Move, lease_until: Instant | None, target_ke
         raise LeaseLost(f"run {run.id}: epoch {run.epoch} is no longer its own; drop it")
     for update in change.intents:
         decided = update.outcome is not IntentOutcome.PENDING
+        if not decided:
+            _permitted_again(tx, run, update.number)
         values: dict[str, object] = {
             "outcome": update.outcome.value,
             "outcome_at": tx.now if decided else None,
@@ -105,6 +110,19 @@ def write(tx: Tx, run: Run, change: Move, lease_until: Instant | None, target_ke
     if change.outcome is not None:
         tx.run(_FREE, {"run": run.id, "now": tx.now})
     return rows.run(fresh[0])
+
+
+def _permitted_again(tx: Tx, run: Run, number: int) -> None:
+    """A brake may have been set since the worker looked: it holds before the next call, also this one."""
+    tx.lock(BRAKES)
+    row = tx.one(_AIM, {"run": run.id, "number": number})
+    if row is None:
+        raise Conflict(f"run {run.id} has no intent {number}")
+    key, text = row
+    brake = brakes.stopping(tx, run.policy, Target(name=text or run.target or key, key=key))
+    if brake is not None:
+        what = brake.scope or "the daemon"
+        raise Braked(f"{what} has a {brake.kind} by {brake.actor}: {brake.reason}")
 
 
 def cancel(tx: Tx, id: RunId, event: AuditEvent) -> Run:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
-from remediator.contracts import Opening, Receiver, Store
+from remediator.contracts import Match, Receiver, Store
 from remediator.live.flood import Flood
 from remediator.live.hub import Hub
 from remediator.model import (
-    Alert,
     AlertId,
     Approval,
     Control,
@@ -37,7 +36,9 @@ class ServedPolicies(Protocol):
 
     @property
     def hash(self) -> str: ...
-    def match(self, alert: Alert, now: Instant) -> Sequence[Opening]: ...
+    def matching(self) -> Match:
+        """What matches by the set of `hash`, whenever it is asked."""
+
     async def reload(self) -> bool:
         """Look at the directory now; whether anything changed."""
 

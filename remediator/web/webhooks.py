@@ -162,7 +162,7 @@ class Webhooks:
                 revision=policies.hash,
                 received_at=now,
             )
-            receipt = await store.accept(delivery, policies.match)
+            receipt = await store.accept(delivery, policies.matching())
         self._count(route, parsed, receipt)
         if receipt.runs or receipt.resolved:  # a resolve may cancel a run that waits
             daemon.wake()

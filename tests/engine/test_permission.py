@@ -10,9 +10,19 @@ import pytest
 
 from remediator.engine.threads import Threads
 from remediator.errors import Temporary
-from remediator.model import MINUTE, IntentOutcome, Outcome, State
+from remediator.model import (
+    MINUTE,
+    AuditEvent,
+    Control,
+    ControlKind,
+    IntentOutcome,
+    Outcome,
+    Reason,
+    State,
+)
 from tests.engine.world import POLICY, Rig, World
 
+BY_TOKEN = POLICY.replace("world.resize", "world.resize_by_token")
 CONDITIONAL = POLICY.replace("world.resize", "world.resize_if_same")
 
 
@@ -83,6 +93,43 @@ async def test_a_call_issued_again_and_refused_is_looked_at_again() -> None:
         story = await r.story(run.id)
         assert story.count("action.unknown") == 2
         assert story.count("action.reconciled") == 2
+
+
+async def test_a_call_issued_again_and_throttled_is_looked_at_again() -> None:
+    """A fresh intent would have a token of its own, which deduplicates nothing if the first call lands."""
+    async with Rig(BY_TOKEN, world=World(faults=["lost-before", "throttle"])) as r:
+        await r.fire()
+        await r.until(10 * MINUTE)
+        run = await r.run()
+        assert run.outcome is Outcome.SUCCEEDED
+        (intent,) = await r.store.intents(run.id)
+        assert intent.outcome is IntentOutcome.APPLIED
+        assert [token for _, _, token in r.world.calls] == [intent.token]
+        assert (await r.story(run.id)).count("action.unknown") == 2
+
+
+@pytest.mark.parametrize("kind", [ControlKind.PAUSE, ControlKind.QUARANTINE])
+async def test_a_brake_set_after_the_look_holds_a_call_from_being_issued_again(kind: ControlKind) -> None:
+    async with Rig(BY_TOKEN, world=World(faults=["lost-before"])) as r:
+
+        async def brake() -> None:
+            control = Control(
+                kind=kind, scope="target:world/earth/gpu", reason="odd", actor="alice", since=r.clock.now()
+            )
+            await r.store.set_control(control, AuditEvent(kind="control.set", actor="alice"))
+
+        r.link.before_reissue = brake
+        await r.fire()
+        await r.until(5 * MINUTE)
+        assert r.world.calls == []
+        run = await r.run()
+        if kind is ControlKind.PAUSE:
+            assert (run.state, run.reason) == (State.UNKNOWN, Reason.PAUSED)
+            await r.store.clear_control(kind, "target:world/earth/gpu", AuditEvent(kind="control.resumed"))
+            await r.until(10 * MINUTE)
+            assert len(r.world.calls) == 1
+        else:
+            assert (run.outcome, run.reason) == (Outcome.ESCALATED, Reason.ACTION_UNKNOWN)
 
 
 async def test_a_first_call_that_is_refused_was_not_applied() -> None:

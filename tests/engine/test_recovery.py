@@ -373,6 +373,19 @@ async def test_a_set_with_a_fault_leaves_the_old_one_in_force_until_it_is_mended
         assert policies.hash != old
 
 
+async def test_a_delivery_is_matched_by_the_set_that_it_is_recorded_with() -> None:
+    """The store may ask long after the delivery came: a policy may be gone by then, or new."""
+    async with Rig() as r:
+        before, matching = r.policies.hash, r.policies.matching()
+        await r.load({"other.yaml": POLICY.replace("name: queue", "name: other")})
+        receipt = await r.fire()
+        episode = await r.store.episode(receipt.alerts[0])
+        (old,) = matching(episode.alert, r.clock.now())
+        (new,) = r.policies.matching()(episode.alert, r.clock.now())
+        assert (old.policy, old.policy_revision) == ("queue", before)
+        assert (new.policy, new.policy_revision) == ("other", r.policies.hash)
+
+
 async def test_a_directory_that_lost_all_its_policies_changes_nothing(tmp_path: Path) -> None:
     """A volume that is not mounted looks like an empty directory."""
     (tmp_path / "queue.yaml").write_text(POLICY)

@@ -24,6 +24,7 @@ from remediator.contracts import (
     Delivery,
     Held,
     Idempotency,
+    Move,
     Nothing,
     Observed,
     Params,
@@ -50,6 +51,7 @@ from remediator.model import (
     Blast,
     Episode,
     Instant,
+    IntentOutcome,
     Landed,
     Message,
     Millis,
@@ -358,11 +360,20 @@ class LosesAnswers:
         """what befalls the process between ADMIT and the call"""
         self.before_admit: Callable[[], Awaitable[None]] | None = None
         """what happens elsewhere right before the next ADMIT"""
+        self.before_reissue: Callable[[], Awaitable[None]] | None = None
+        """what happens elsewhere right before a call is permitted again"""
         self.away = 0
         """how many times it takes no evidence, being away"""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+    async def move(self, run: Run, move: Move) -> Run:
+        meanwhile = self.before_reissue
+        if meanwhile is not None and any(one.outcome is IntentOutcome.PENDING for one in move.intents):
+            self.before_reissue = None
+            await meanwhile()
+        return await self._store.move(run, move)
 
     async def admit(self, run: Run, admission: Admission) -> Run | Held:
         meanwhile, self.before_admit = self.before_admit, None

@@ -135,6 +135,13 @@ class Oracle:
         else:
             self.look(name, host, args)
 
+    def worked_on(self, state: str) -> bool:
+        """Whether some process has a run in this state in its hands."""
+        return any(
+            run[R.OUTCOME] is None and run[R.LEASE] is not None and run[R.STATE] == state
+            for run in self.runs.values()
+        )
+
     def look(self, name: str, host: Host | None = None, args: tuple[Any, ...] = ()) -> None:
         """Read the tables and ask everything of what has changed."""
         db = self._db
@@ -583,11 +590,26 @@ class Oracle:
                 self.oldest[place] = prior
         elif was[6] is None and returned_at is not None:
             self.simulation.count(f"lease {outcome.split(':')[0]}")
+            if outcome == "returned":
+                self._went_back(effect)
             newer = [one for one in self.effects.values() if one[2:4] == place and one[6] is None]
             if not newer:
                 self.oldest.pop(place, None)
         elif was[4] != prior:
             self.fail("a lease keeps the oldest prior value", f"{key}.{field}: {was[4]} became {prior}")
+
+    def _went_back(self, effect: tuple[Any, ...]) -> None:
+        id, _, key, field, prior, _, _, _ = effect
+        back = [
+            json.loads(one[J.PLAN])["after"].get(field)
+            for one in self.intents.values()
+            if one[J.KEY] == key and one[J.KIND] == "return" and one[J.OUTCOME] == "applied"
+        ]
+        if json.loads(prior) not in back[-1:]:
+            self.fail(
+                "a lease keeps the oldest prior value",
+                f"lease {id}: {prior} was to come back, {back[-1:]} did",
+            )
 
     # ------------------------------------------------------------ the provider's own record
 

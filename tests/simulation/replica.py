@@ -181,7 +181,7 @@ class Replica:
             revision=daemon.policies.hash,
             received_at=now,
         )
-        receipt = await daemon.store.accept(delivery, daemon.policies.match)
+        receipt = await daemon.store.accept(delivery, daemon.policies.matching())
         daemon.wake()
         self.simulation.oracle.answered(alert, receipt, daemon.policies.hash)
         return True

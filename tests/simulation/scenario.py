@@ -105,6 +105,7 @@ def draw(seed: int) -> Scenario:
         _processes(d, replicas, alone)
         _people(d)
         _world(d)
+        _moments(d)
     faults = () if calm else _faults(random)
     d.events.sort(key=lambda event: event.at)
     return Scenario(seed, rules(random), replicas, alone, span, tuple(d.events), faults)
@@ -195,6 +196,37 @@ def _people(d: _Draw) -> None:
         d.add(d.at(), "decide", random.choice(("approved", "approved", "rejected")))
     for _ in range(random.choice((0, 0, 1, 2))):
         d.add(d.at(), random.choice(("acknowledge", "restore")))
+
+
+WHERE = (
+    "claim", "controls", "episodes", "intents", "now", "admit", "move", "controls@UNKNOWN",
+    "controls@UNKNOWN", "controls@REVERTING", "effects@REVERTING", "now@VERIFY", "controls@APPROVAL",
+    "intents@SETTLING", "now@HOLD",
+)  # fmt: skip
+"""Right after a request of this kind; `@` with a run in this state in somebody's hands."""
+
+
+def _moments(d: _Draw) -> None:
+    """What happens right after a request was answered: the worst moments are between two of them."""
+    random = d.random
+    fired = [event.args for event in d.events if event.kind == "fire"]
+    for _ in range(random.choice((0, 0, 2, 4))):
+        where = random.choice(WHERE)
+        what: tuple[Any, ...] = random.choice(
+            (
+                ("brake", "", 20),
+                ("brake", f"target:sim/{random.choice('abc')}", 20),
+                ("resolve", *random.choice(fired)),
+                ("policies", random.choice(("demote", "remove")), random.randint(0, 6)),
+                ("clock", random.choice((-40, 40, 120))),
+                ("cancel", random.randint(0, 3)),
+                ("clear",),
+                ("resize", random.choice("abc"), random.randint(0, 10)),
+                ("decide", "approved"),
+            )
+        )
+        nth = random.randint(0, 2 if "@" in where else 40 if where in ("now", "controls") else 12)
+        d.add(0, "at", where, nth, *what)
 
 
 def _world(d: _Draw) -> None:

@@ -17,7 +17,7 @@ import structlog
 
 from remediator.engine.daemon import MANUAL, Manual
 from remediator.errors import ConfigurationError, Conflict, NotFound, StoreError, StoreUnavailable
-from remediator.model import Alert, ControlKind, Decision, Instant, Status
+from remediator.model import Alert, AuditEvent, Control, ControlKind, Decision, Instant, Status
 from remediator.policy.set import PolicySet, compile_set
 from remediator.policy.vocabulary import Vocabulary
 from remediator.settings import Role
@@ -27,7 +27,7 @@ from tests.simulation.loop import Host, SimulatedLoop, Stuck
 from tests.simulation.oracle import Oracle, Violation
 from tests.simulation.policies import Rules
 from tests.simulation.provider import Group, Known, Provider
-from tests.simulation.replica import Replica, Told
+from tests.simulation.replica import PACE, Replica, Told
 from tests.simulation.sabotage import SABOTAGE
 from tests.simulation.scenario import NAMES, Event, Fault, Scenario
 
@@ -67,6 +67,7 @@ class Simulation:
         self.offset = 0
         self.calm = False
         self.jumped = 0
+        self._jumped_at = -1000.0
         self.seen: Counter[str] = Counter()
         self.log: list[str] | None = [] if verbose else None
         self._trace = hashlib.blake2b(digest_size=12)
@@ -81,7 +82,7 @@ class Simulation:
         self.replicas: list[Replica] = []
         self.execute_options: dict[str, Any] = {"passed": self.loop.time}
         self._since: dict[tuple[str, str, str], int] = {}
-        self._triggers: list[tuple[str, int, str, float]] = []
+        self._triggers: list[tuple[str, int, str | Event, float]] = []
 
     # ------------------------------------------------------------ what the parts ask for
 
@@ -159,6 +160,7 @@ class Simulation:
             value, error = suspended(getattr(self.store, name)(*args, **options))
         if name not in READS:
             self.oracle.step(host, name, args, value, error)
+        if self._triggers:
             self._trigger(name, host)
         return value, error
 
@@ -174,12 +176,16 @@ class Simulation:
     def _trigger(self, name: str, host: Host) -> None:
         """A process that dies or freezes at the very moment after something was written or sent."""
         for number, (where, nth, kind, seconds) in enumerate(self._triggers):
-            if where != name:
+            method, _, state = where.partition("@")
+            if method != name or (state and not self.oracle.worked_on(state)):
                 continue
             if nth > 0:
                 self._triggers[number] = (where, nth - 1, kind, seconds)
                 continue
             del self._triggers[number]
+            if not isinstance(kind, str):
+                self._happens(kind)
+                return
             for replica in self.replicas:
                 if replica.host is host and not host.dead:
                     self.say(f"{kind} {host.name} for {seconds:g}s after {name}")
@@ -268,7 +274,26 @@ class Simulation:
                         getattr(replica, event.kind)(args[1])
             case "kill-at" | "freeze-at":
                 self._triggers.append((args[0], args[1], event.kind, args[2]))
+            case "at":
+                where, nth, kind, *rest = args
+                self._triggers.append((where, nth, Event(event.at, kind, tuple(rest)), 0.0))
+            case "brake":  # with no way to travel
+                scope, seconds = args
+                until = Instant(self.now() + seconds * 1000)
+                brake = Control(
+                    kind=ControlKind.PAUSE,
+                    scope=scope,
+                    reason="odd",
+                    actor="alice",
+                    since=self.now(),
+                    until=until,
+                )
+                told = AuditEvent(kind="control.paused", actor="alice")
+                self.serve(self.loop.outside, "set_control", (brake, told), {})
+            case "clock" if self.loop.time() - self._jumped_at < 3 * PACE:
+                """Two jumps between two looks of this slowed-down watch would be none to it."""
             case "clock":
+                self._jumped_at = self.loop.time()
                 self.offset += args[0] * 1000
                 self.jumped += abs(args[0])
                 self.oracle.clock(args[0])

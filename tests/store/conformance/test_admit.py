@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from remediator.contracts import IntentUpdate
-from remediator.errors import Conflict
+from remediator.errors import Braked, Conflict
 from remediator.model import (
     HOUR,
     MINUTE,
@@ -298,6 +298,31 @@ async def test_quarantine_also_holds_a_revert(armed: World) -> None:
     run = await armed.admitted(await armed.start("a"), key="k")
     await brake(armed, ControlKind.QUARANTINE, "target:k")
     assert (await armed.held(run, 2, key="k", kind=IntentKind.REVERT)).reason is Reason.QUARANTINED
+
+
+async def test_a_call_is_permitted_again_only_where_no_brake_stops_it(armed: World) -> None:
+    run = await armed.admitted(await armed.start("a"), key="k")
+    unknown = (IntentUpdate(number=1, outcome=IntentOutcome.UNKNOWN),)
+    run = await armed.move(run, State.UNKNOWN, intents=unknown)
+    again: dict[str, Any] = {"intents": (IntentUpdate(number=1, outcome=IntentOutcome.PENDING),)}
+    for kind, scope in (
+        (ControlKind.PAUSE, ""),
+        (ControlKind.PAUSE, f"policy:{run.policy}"),
+        (ControlKind.PAUSE, "target:k"),
+        (ControlKind.QUARANTINE, "target:k"),
+    ):
+        await brake(armed, kind, scope)
+        with pytest.raises(Braked):
+            await armed.move(run, State.ACTING, **again)
+        assert (await armed.store.run(run.id)).state is State.UNKNOWN
+        [intent] = await armed.store.intents(run.id)
+        assert intent.outcome is IntentOutcome.UNKNOWN
+        await armed.store.clear_control(kind, scope, AuditEvent(kind="control.cleared"))
+    await brake(armed, ControlKind.PAUSE, "policy:other")
+    await brake(armed, ControlKind.QUARANTINE, "target:other")
+    await armed.move(run, State.ACTING, **again)
+    [intent] = await armed.store.intents(run.id)
+    assert intent.outcome is IntentOutcome.PENDING
 
 
 async def test_a_refusal_writes_nothing_and_keeps_the_claim(armed: World) -> None:
