@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from bench import acting, footprint, intake, pausing, runs
+from bench import acting, footprint, intake, pausing, runs, sleeping
 from bench.table import Row, keep, machine, text
 from tests.servers.process import Failed
 
@@ -22,6 +22,8 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "runs": runs.runs,
     "idle": footprint.idle,
     "full": footprint.full,
+    "sleeping": sleeping.sleeping,
+    "recovering": sleeping.recovering,
     "help": footprint.help_text,
     "pausing": pausing.pausing,
 }
