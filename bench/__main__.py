@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from bench import acting, footprint, intake, pausing, runs, sleeping
+from bench import acting, footprint, intake, pausing, replicas, runs, sleeping
 from bench.table import Row, keep, machine, text
 from tests.servers.process import Failed
 
@@ -20,6 +20,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "policies": intake.many_policies,
     "latency": acting.latency,
     "runs": runs.runs,
+    "replicas": replicas.replicas,
     "idle": footprint.idle,
     "full": footprint.full,
     "sleeping": sleeping.sleeping,

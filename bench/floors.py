@@ -4,12 +4,14 @@
 
 `bare` reads the body; `msgspec` decodes it and looks each alert's name up; `sq_group_idx` also commits one
 row per alert, unique by fingerprint, in SQLite with fsync, many requests in one commit, before it answers.
+`pg_group` does so on PostgreSQL, by COPY, without the uniqueness.
 After that it acts: it writes a line to the file FLOOR_ACTIONS for each alert whose name matches.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import queue
 import sqlite3
@@ -21,6 +23,8 @@ import msgspec
 
 MODE = os.environ.get("FLOOR_MODE", "sq_group_idx")
 FILE = os.environ.get("FLOOR_DB", "floor.db")
+URL = os.environ.get("FLOOR_URL", "")
+"""Of a PostgreSQL database with the table `ev`."""
 ACTIONS = os.environ.get("FLOOR_ACTIONS", os.devnull)
 RULES = {f"Rule{number}" for number in range(9)} | {"BenchRemediate"}
 GROUP = 512
@@ -93,6 +97,27 @@ class Writer:
             self._loop.call_soon_threadsafe(_answer, [committed for _, committed in group])
 
 
+class PostgresWriter(Writer):
+    """The same on PostgreSQL, by COPY: of two such threads one writes while the other's commit syncs."""
+
+    def _run(self) -> None:
+        import psycopg
+
+        with psycopg.connect(URL, autocommit=True) as connection:
+            while True:
+                group = [self._waiting.get()]
+                while len(group) < GROUP and not self._waiting.empty():
+                    group.append(self._waiting.get())
+                with (
+                    connection.cursor() as cursor,
+                    cursor.copy("COPY ev (fp, name, body) FROM STDIN") as copy,
+                ):
+                    for rows, _ in group:
+                        for row in rows:
+                            copy.write_row(row)
+                self._loop.call_soon_threadsafe(_answer, [committed for _, committed in group])
+
+
 def _answer(committed: list[asyncio.Future[None]]) -> None:
     for one in committed:
         if not one.done():
@@ -106,6 +131,8 @@ def act(alert: Alert) -> None:
 
 _actions = os.open(ACTIONS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 _writer: Writer | None = None
+_others: list[PostgresWriter] = []
+_turns = itertools.count()
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -126,6 +153,11 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
             _writer = _writer or Writer()
             rows = [(one.fingerprint, one.labels["alertname"], ENCODER.encode(one)) for one in alerts]
             await _writer.put(rows)
+        elif MODE == "pg_group":
+            if not _others:
+                _others.extend((PostgresWriter(), PostgresWriter()))
+            rows = [(one.fingerprint, one.labels["alertname"], ENCODER.encode(one)) for one in alerts]
+            await _others[next(_turns) % 2].put(rows)
         for alert in matching:
             act(alert)
     await send(START)

@@ -27,6 +27,7 @@ def policy(name: str, alertname: str, file: str, **more: Any) -> dict[str, Any]:
             "cooldown": "0s",
             "per_target": ["1000000 per 1s"],
             "budget": ["1000000 per 1s"],
+            "flapping": "1000000 per 1s",
             "concurrent": 1000,
             "open_runs": 1_000_000,
         },

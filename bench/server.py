@@ -96,11 +96,12 @@ class Server:
 class Floor(Server):
     """One of `bench.floors`."""
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, url: str = "") -> None:
         super().__init__(mode)
         environment = os.environ | {
             "FLOOR_MODE": mode,
             "FLOOR_DB": str(self.directory / "floor.db"),
+            "FLOOR_URL": url,
             "FLOOR_ACTIONS": str(self.actions),
         }
         self.process = Process(
