@@ -703,10 +703,10 @@ class Store(Protocol):
     async def next_due(self) -> Instant | None: ...
 
     async def move(self, run: Run, move: Move) -> Run:
-        """Apply a move if the run's epoch still is this one.
+        """Apply a move if the run's epoch still is this one and it is not handed back yet.
 
         Raises:
-            LeaseLost: it is not; nothing was written.
+            LeaseLost: it is not, or it is; nothing was written.
             Braked: it makes an intent pending again, and a pause or a quarantine is on.
         """
 

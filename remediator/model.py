@@ -294,6 +294,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     todo: intents still to be undone, last first. applied: intents whose call went through.
     attempts: tries of the present wait. faults: how often the engine itself broke off in this run.
     effect: the lease that this run returns.
+    asked: it began to act on a person's word, so the rest of it needs one too.
     """
 
     waiting_since: Instant | None = None
@@ -311,6 +312,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     attempts: int = 0
     faults: int = 0
     effect: int | None = None
+    asked: bool = False
 
 
 class Run(Struct, frozen=True, kw_only=True):

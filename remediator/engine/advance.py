@@ -24,7 +24,7 @@ from remediator.engine.settling import settling
 from remediator.engine.step import NO_EXTRA, Admit, End, Extra, Fail, Go, Later, Reissue, Step, Wait
 from remediator.engine.unknown import quarantine, unknown
 from remediator.engine.verify import verify
-from remediator.errors import ActionError, Braked, LeaseLost, Refused, StoreUnavailable
+from remediator.errors import ActionError, Braked, LeaseLost, Refused, StoreError, StoreUnavailable
 from remediator.model import (
     AuditEvent,
     Instant,
@@ -191,16 +191,20 @@ async def _commit(case: Case, step: Step, events: tuple[AuditEvent, ...], extra:
             move = ended(case, step, events, extra)
         case _:
             raise TypeError(f"run {case.run.id}: {type(step).__name__} cannot be written")
+    lost = False
     while True:
         try:
             return await write(case, move)
         except LeaseLost:
+            if lost and await _stands(case, move):
+                return await case.tools.store.run(case.run.id)
             if keep:
                 await _as_evidence(case, move)
             raise
         except StoreUnavailable as error:
             if not keep or case.tools.store.fatal is not None:
                 raise
+            lost = True
             log.warning("outcome.kept", run=case.run.id, error=str(error))
             await asyncio.sleep(1)
 
@@ -225,6 +229,19 @@ async def write(case: Case, move: Move) -> Run:
             observed=run.observed,
         )
     return run
+
+
+async def _stands(case: Case, move: Move) -> bool:
+    """Whether what the call came to was written, although the answer to that was lost."""
+    try:
+        known = {one.number: one for one in await case.tools.store.intents(case.run.id)}
+    except StoreError:
+        return False
+    found = [(known.get(update.number), update) for update in move.intents]
+    return bool(found) and all(
+        one is not None and one.outcome is update.outcome and one.evidence == update.evidence
+        for one, update in found
+    )
 
 
 async def _as_evidence(case: Case, move: Move) -> None:

@@ -61,7 +61,9 @@ async def guard(case: Case) -> Step:
         if isinstance(answer, Later):
             return replace(answer, events=(*events, *answer.events))
         approval = answer.id
-    progress = msgspec.structs.replace(case.progress, number=case.progress.number + 1)
+    progress = msgspec.structs.replace(
+        case.progress, number=case.progress.number + 1, asked=case.progress.asked or approval is not None
+    )
     return Admit(
         plan,
         IntentKind.APPLY,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from remediator.contracts import Flapping
 from remediator.engine import storm
 from remediator.engine.case import Case
@@ -72,9 +74,17 @@ async def alert_not_stale(case: Case) -> Step | None:
 
 async def not_paused(case: Case) -> Step | None:
     """A pause of the daemon, of this policy or of this target. Observing goes on."""
-    if effective_mode(case) is Mode.OBSERVE:
-        return None
-    scopes = {"", f"policy:{case.run.policy}", f"target:{case.run.target}", f"target:{case.run.target_key}"}
+    return None if effective_mode(case) is Mode.OBSERVE else paused(case)
+
+
+def paused(case: Case, names: Collection[str] = ()) -> Wait | None:
+    """The wait that a pause asks for, whatever the mode.
+
+    Args:
+        names: further ones of the target.
+    """
+    targets = {f"target:{name}" for name in (case.run.target, case.run.target_key, *names)}
+    scopes = {"", f"policy:{case.run.policy}", *targets}
     for control in case.controls:
         if control.kind is ControlKind.PAUSE and control.scope in scopes:
             what = control.scope or "the daemon"

@@ -31,6 +31,8 @@ def effective_mode(case: Case, names: Collection[str] = ()) -> Mode:
         names: the target's, once all are known; before that the one that the policy gives it.
     """
     found = demotion(case, names)
+    if found is None and case.admitted and case.progress.asked:
+        return Mode.APPROVE  # a person has said yes to what was done, and to nothing else
     return case.run.mode if found is None else found.mode
 
 

@@ -9,7 +9,7 @@ from remediator.contracts import Action
 from remediator.engine.acting import applied
 from remediator.engine.case import Case
 from remediator.engine.execute import pure
-from remediator.engine.guards import not_paused, not_quarantined
+from remediator.engine.guards import not_quarantined, paused
 from remediator.engine.step import End, Extra, Go, Later, Reissue, Step, Wait
 from remediator.errors import ActionError, Refused
 from remediator.model import Control, ControlKind, Intent, IntentOutcome, Landed, Outcome, Reason, State
@@ -35,9 +35,10 @@ async def unknown(case: Case) -> Step:
         step = applied(case, intent, {"reconciled": True}, case.now)
         return Later(step.state, step.next_at, step.progress, (event, *step.events), extra=step.extra)
     if landed is Landed.NOT_APPLIED and may_reissue(action, intent, case):
-        controls = tuple(await case.tools.store.controls())  # the look may have taken a while
-        case = replace(case, controls=controls)
-        braked = await not_quarantined(case) or await not_paused(case)
+        store, target = case.tools.store, intent.plan.target
+        names = (target.name, target.key, *await store.names(target.key))
+        case = replace(case, controls=tuple(await store.controls()))  # the look may have taken a while
+        braked = await not_quarantined(case) or paused(case, names)
         if braked is not None:
             return braked if isinstance(braked, Wait) else quarantine(case, intent, "it was not applied")
         event = case.event(

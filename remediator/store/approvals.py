@@ -159,7 +159,7 @@ def held(tx: Tx, run: Run, admission: Admission) -> Held | None:
     if intent.kind is not IntentKind.APPLY:
         return None
     if admission.approval is None:
-        if Mode.APPROVE not in (run.mode, admission.mode):
+        if Mode.APPROVE not in (run.mode, admission.mode) and not run.progress.asked:
             return None
         return _not_approved("no approval", "one, for a run in mode approve")
     found = one(tx, admission.approval)

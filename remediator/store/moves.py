@@ -33,7 +33,7 @@ UPDATE run SET
   updated_at = :now, progress = :progress, lease_until = :lease_until,
   next_at = CASE WHEN woken = 1 AND :wakeable = 1 THEN :now ELSE :next_at END,
   woken = 0, target_key = COALESCE(:target_key, target_key)
-WHERE id = :id AND epoch = :epoch AND outcome IS NULL
+WHERE id = :id AND epoch = :epoch AND outcome IS NULL AND (lease_until IS NOT NULL OR :unclaimed = 1)
 RETURNING {RUN}
 """  # noqa: S608
 _INTENT = """
@@ -59,16 +59,25 @@ def move(tx: Tx, run: Run, change: Move, lease: Instant) -> Run:
     keeps it until `lease` and obeys pause and quarantine, as ADMIT does.
 
     Raises:
-        LeaseLost: the run's epoch moved on, or it has ended.
+        LeaseLost: the run's epoch moved on, or it has ended, or was handed back: a move whose answer was
+            lost is not made twice.
         Braked: the call may not be issued again now.
     """
     again = any(update.outcome is IntentOutcome.PENDING for update in change.intents)
     return write(tx, run, change, lease_until=lease if again else None)
 
 
-def write(tx: Tx, run: Run, change: Move, lease_until: Instant | None, target_key: str | None = None) -> Run:
-    """The move's statements, the compare-and-set first."""
-    fresh = tx.change(_MOVE, _values(tx, run, change, lease_until, target_key))
+def write(
+    tx: Tx,
+    run: Run,
+    change: Move,
+    lease_until: Instant | None,
+    target_key: str | None = None,
+    unclaimed: bool = False,
+) -> Run:
+    """The move's statements, the compare-and-set first. Args: unclaimed: nobody need hold the run."""
+    known = _values(tx, run, change, lease_until, target_key)
+    fresh = tx.change(_MOVE, {**known, "unclaimed": int(unclaimed)})
     if not fresh:
         raise LeaseLost(f"run {run.id}: epoch {run.epoch} is no longer its own; drop it")
     for update in change.intents:
@@ -155,7 +164,7 @@ def cancel(tx: Tx, id: RunId, event: AuditEvent) -> Run:
             ),
         ),
     )
-    return write(tx, run, change, lease_until=None)
+    return write(tx, run, change, lease_until=None, unclaimed=True)
 
 
 def one(tx: Tx, id: RunId) -> Run:

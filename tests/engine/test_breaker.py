@@ -22,6 +22,12 @@ from tests.engine.world import POLICY, START, Rig, World
 FREE = "limits: {cooldown: 0s, per_target: [99 per 1h], budget: [99 per 1h]}\ngive_up: 10m\n"
 VERIFY = "verify: {within: 1m, checks: [{check: world.level, is: '< 50'}]}\n"
 LIMITS = "breaker: {ineffective: 3, demote_to: observe}\nglobal: {budget: [100 per 1h], concurrent: 9}\n"
+TWO_RUNGS = (
+    POLICY
+    + '  - action: world.resize\n    with: {group: "${labels.group}", add: 4, max: 10}\n'
+    + FREE.replace("limits: {", "limits: {blast_radius: 90%, ")
+    + VERIFY
+)
 GROUPS = {f"g{i}": 1 for i in range(20)}
 
 
@@ -140,6 +146,34 @@ async def test_demoted_to_approve_it_does_not_act_unasked() -> None:
             one.event for one in await r.store.audit(run=run.id) if one.event.kind == "run.admitted"
         ]
         assert admitted.data["approval"] == asked.id
+
+
+async def test_demoted_to_approve_it_asks_for_the_next_rung_too() -> None:
+    """A person has said yes to the first rung, and to nothing else: that the run has acted since gives it
+    no licence of its own."""
+    async with Rig(TWO_RUNGS) as r:
+        broken = Control(
+            kind=ControlKind.BREAKER,
+            scope="policy:queue",
+            reason="r",
+            actor="daemon",
+            since=START,
+            data={"demote_to": "approve"},
+        )
+        await r.store.trip(broken, AuditEvent(kind="breaker.tripped"))
+        await r.fire()
+        await r.until(MINUTE)
+        (first,) = await r.store.approvals(open=True)
+        yes = AuditEvent(kind="approval.approved", actor="alice", observed="go")
+        await r.store.decide(first.id, Decision.APPROVED, yes)
+        await r.until(10 * MINUTE)
+        run = await r.run()
+        assert [after for _, after, _ in r.world.calls] == [5]
+        assert (run.state, run.progress.rung) == (State.APPROVAL, 1)
+        (second,) = await r.store.approvals(open=True)
+        await r.store.decide(second.id, Decision.APPROVED, yes)
+        await r.until(15 * MINUTE)
+        assert [after for _, after, _ in r.world.calls] == [5, 9]
 
 
 async def test_what_is_healed_again_and_again_is_handed_to_a_person() -> None:

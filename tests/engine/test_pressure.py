@@ -102,3 +102,44 @@ async def test_a_lease_of_a_run_by_hand_comes_back_although_nobody_resolves_its_
             (Origin.HAND, Outcome.SUCCEEDED),
             (Origin.LEASE, Outcome.REVERTED),
         ]
+
+
+async def test_a_pause_holds_a_lost_call_also_where_the_policy_has_lost_its_licence_since() -> None:
+    async with Rig(BY_TOKEN, world=World(faults=["lost-before"])) as r:
+        await r.fire()
+        await r.worker.drain()
+        broken = Control(
+            kind=ControlKind.BREAKER,
+            scope="policy:queue",
+            reason="r",
+            actor="daemon",
+            since=START,
+            data={"demote_to": "observe"},
+        )
+        await r.store.trip(broken, AuditEvent(kind="breaker.tripped"))
+        await _pause(r)
+        await r.until(10 * MINUTE)
+        run = await r.run()
+        assert r.world.calls == []
+        assert (run.state, run.reason) == (State.UNKNOWN, Reason.PAUSED)
+
+
+async def test_a_lost_call_is_held_by_a_pause_of_the_target_under_another_name() -> None:
+    world = World(faults=["", "lost-before"], aliases={"gpu-alias": "gpu"})
+    async with Rig(BY_TOKEN, world=world) as r:
+        await r.fire(group="gpu-alias")
+        await r.until(20 * MINUTE)
+        await r.fire(since=r.clock.now())
+        await r.worker.drain()
+        assert (await r.runs())[1].state is State.UNKNOWN
+        pause = Control(
+            kind=ControlKind.PAUSE,
+            scope="target:world:gpu-alias",
+            reason="freeze",
+            actor="alice",
+            since=r.clock.now(),
+        )
+        await r.store.set_control(pause, AuditEvent(kind="control.paused", actor="alice"))
+        await r.until(40 * MINUTE)
+        assert [after for _, after, _ in r.world.calls] == [5]
+        assert (await r.runs())[1].reason is Reason.PAUSED

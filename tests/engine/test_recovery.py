@@ -401,3 +401,16 @@ async def test_a_directory_that_lost_all_its_policies_changes_nothing(tmp_path: 
         (tmp_path / "queue.yaml").write_text(POLICY)
         await policies.reload()
         assert policies.fault == ""
+
+
+async def test_an_outcome_whose_record_was_not_acknowledged_is_recorded_once() -> None:
+    """The answer of the store was lost, not what it wrote: told again, it would stand there twice."""
+    async with Rig(POLICY.rstrip() + "\n    expires: 1h\n") as r:
+        r.link.losing_outcome = True
+        await r.fire()
+        await r.until(10 * MINUTE)
+        assert (await r.run()).outcome is Outcome.SUCCEEDED
+        story = await r.story()
+        assert story.count("action.applied") == 1
+        assert "action.late" not in story
+        assert len(await r.store.effects(open=False)) == 1

@@ -362,6 +362,8 @@ class LosesAnswers:
         """what happens elsewhere right before the next ADMIT"""
         self.before_reissue: Callable[[], Awaitable[None]] | None = None
         """what happens elsewhere right before a call is permitted again"""
+        self.losing_outcome = False
+        """the next outcome is written, and the answer to that is lost"""
         self.away = 0
         """how many times it takes no evidence, being away"""
 
@@ -373,7 +375,11 @@ class LosesAnswers:
         if meanwhile is not None and any(one.outcome is IntentOutcome.PENDING for one in move.intents):
             self.before_reissue = None
             await meanwhile()
-        return await self._store.move(run, move)
+        moved = await self._store.move(run, move)
+        if self.losing_outcome and move.intents:
+            self.losing_outcome = False
+            raise StoreUnavailable("the store did not answer within 10s; try again")
+        return moved
 
     async def admit(self, run: Run, admission: Admission) -> Run | Held:
         meanwhile, self.before_admit = self.before_admit, None

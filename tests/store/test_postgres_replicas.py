@@ -227,7 +227,7 @@ async def test_a_lease_that_ran_out_opens_one_run_for_both(pair: Pair) -> None:
     [run] = await runs(pair, 1)
     run = await pair[0].admitted(run, key="k")
     lease = NewEffect(field="size", prior=1, current=2, plan=plan("k"), expires_at=Instant(START + HOUR))
-    await pair[0].end(await pair[0].move(run, State.VERIFY, effects=(lease,)), Outcome.SUCCEEDED)
+    await pair[0].end(await pair[0].moved(run, State.VERIFY, effects=(lease,)), Outcome.SUCCEEDED)
     pair[0].later(HOUR)
     found = await asyncio.gather(*(world.store.claim("w", 5) for _ in range(4) for world in pair))
     assert len([run for some in found for run in some]) == 1
@@ -238,7 +238,7 @@ async def lent(pair: Pair) -> int:
     [run] = await runs(pair, 1)
     run = await pair[0].admitted(run, key="k")
     lease = NewEffect(field="size", prior=1, current=2, plan=plan("k"), expires_at=Instant(START + HOUR))
-    await pair[0].end(await pair[0].move(run, State.VERIFY, effects=(lease,)), Outcome.SUCCEEDED)
+    await pair[0].end(await pair[0].moved(run, State.VERIFY, effects=(lease,)), Outcome.SUCCEEDED)
     [effect] = await pair[0].store.effects()
     return effect.id
 

@@ -213,6 +213,10 @@ class World:
             run, Move(state=state or run.state, progress=more.pop("progress", run.progress), **more)
         )
 
+    async def moved(self, run: Run, state: State, **more: Any) -> Run:
+        """As `move`, and claimed again: whoever moves a run hands it back."""
+        return await self.claimed((await self.move(run, state, **more)).id)
+
     async def end(self, run: Run, outcome: Outcome = Outcome.SUCCEEDED, **more: Any) -> Run:
         return await self.move(run, outcome=outcome, **more)
 

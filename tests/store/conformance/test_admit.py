@@ -303,7 +303,7 @@ async def test_quarantine_also_holds_a_revert(armed: World) -> None:
 async def test_a_call_is_permitted_again_only_where_no_brake_stops_it(armed: World) -> None:
     run = await armed.admitted(await armed.start("a"), key="k")
     unknown = (IntentUpdate(number=1, outcome=IntentOutcome.UNKNOWN),)
-    run = await armed.move(run, State.UNKNOWN, intents=unknown)
+    run = await armed.moved(run, State.UNKNOWN, intents=unknown)
     again: dict[str, Any] = {"intents": (IntentUpdate(number=1, outcome=IntentOutcome.PENDING),)}
     for kind, scope in (
         (ControlKind.PAUSE, ""),

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from remediator.clock import DrivenClock
 from remediator.contracts import Held, IntentUpdate, Limit
-from remediator.model import DAY, Instant, IntentKind, IntentOutcome, Reason, Run, State
+from remediator.model import IntentKind, IntentOutcome, Reason, Run, State
 from remediator.store import open_store
 from tests.store.world import START, Lines, World, limit
 
 POLICIES = ("p", "q")
-NEVER = Instant(START + DAY)
 TARGETS = ("k1", "k2", "k3")
 
 
@@ -145,7 +144,9 @@ async def play(history: list[tuple[object, ...]]) -> None:
                 run = open_runs[which % len(open_runs)]
                 if run.id in numbers:
                     update = IntentUpdate(number=numbers[run.id], outcome=IntentOutcome.NOT_APPLIED)
-                    await world.move(run, State.GUARD, intents=(update,), next_at=NEVER)  # no claim
+                    await world.move(run, State.GUARD, intents=(update,))
+                    taken = {one.id: one for one in await world.store.claim("w", 1_000)}
+                    open_runs[:] = [taken.get(one.id, one) for one in open_runs]
                     [act] = [one for one in oracle.acted if one.run == run.id][numbers[run.id] - 1 :]
                     act.applied = False
             case ("end", int(which)) if open_runs:

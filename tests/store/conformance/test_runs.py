@@ -251,7 +251,7 @@ async def test_an_outcome_frees_the_lock(world: World) -> None:
     await world.activate()
     run = await world.admitted(await world.start("a"), key="k")
     assert await world.store.locks() == {"k": run.id}
-    await world.end(await world.move(run, State.VERIFY))
+    await world.end(await world.moved(run, State.VERIFY))
     assert await world.store.locks() == {}
 
 
@@ -291,7 +291,7 @@ async def lend(world: World, name: str, prior: int, current: int, expires: int, 
     run = await world.admitted(await world.start(name, target=f"db:{name}"), key=key)
     lease = NewEffect(field="size", prior=prior, current=current, plan=plan(key), expires_at=Instant(expires))
     done = IntentUpdate(number=1, outcome=IntentOutcome.APPLIED)
-    return await world.end(await world.move(run, State.VERIFY, effects=(lease,), intents=(done,)))
+    return await world.end(await world.moved(run, State.VERIFY, effects=(lease,), intents=(done,)))
 
 
 async def test_a_later_lease_inherits_the_oldest_prior_value(world: World) -> None:
@@ -432,3 +432,15 @@ async def test_admit_returns_only_what_is_still_lent(world: World) -> None:
     assert answer.reason is Reason.LEASE_CLOSED
     assert await world.store.locks() == {}
     assert await world.store.intents(run.id) == []
+
+
+async def test_a_move_whose_answer_was_lost_is_not_made_twice(world: World) -> None:
+    await world.activate()
+    run = await world.admitted(await world.start("a"), key="k")
+    lease = NewEffect(field="size", prior=3, current=5, plan=plan("k"), expires_at=Instant(START + HOUR))
+    told = AuditEvent(kind="action.applied", run=run.id)
+    await world.move(run, State.SETTLING, effects=(lease,), events=(told,))
+    with pytest.raises(LeaseLost):
+        await world.move(run, State.SETTLING, effects=(lease,), events=(told,))
+    assert len(await world.store.audit(kind="action.applied")) == 1
+    assert len(await world.store.effects(open=False)) == 1
