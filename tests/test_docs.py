@@ -171,6 +171,16 @@ def test_every_link_inside_the_repository_leads_somewhere() -> None:
     assert broken == []
 
 
+def test_every_test_that_is_named_exists() -> None:
+    missing = []
+    for page in PAGES:
+        for path, name in re.findall(r"`(tests/[\w/]*(?:\.py)?)(?::(\w+))?`", page.read_text(encoding="utf-8")):
+            found = ROOT / path
+            if not found.exists() or (name and f"def {name}(" not in found.read_text(encoding="utf-8")):
+                missing.append(f"{page.relative_to(ROOT)}: {path} {name}")
+    assert missing == []
+
+
 def test_every_page_can_be_found_from_the_index() -> None:
     index = (ROOT / "docs" / "index.md").read_text()
     pages = [path.name for path in (ROOT / "docs").glob("*.md") if path.name != "index.md"]
