@@ -7,16 +7,20 @@ import threading
 from collections.abc import Iterable, Sequence
 
 from remediator.contracts import Admission, Hint, Move, Outgoing
-from remediator.model import MINUTE, SECOND, Instant, IntentOutcome, Millis, Run, RunId
+from remediator.model import BEFORE_ADMIT, MINUTE, SECOND, Instant, IntentOutcome, Millis, Run, RunId
 from remediator.store import claims, effects, outbox, rows
 from remediator.store.rows import RUN, encode
 from remediator.store.tx import Tx
 
 _CLAIM = f"""
-WITH due AS (
-  SELECT id FROM run
-  WHERE outcome IS NULL AND next_at <= :now AND (lease_until IS NULL OR lease_until <= :now)
+WITH begun AS (
+  SELECT id FROM run WHERE {claims.BEGUN}
   ORDER BY next_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
+), waiting AS (
+  SELECT id FROM run WHERE {claims.WAITING}
+  ORDER BY next_at, id LIMIT :limit - (SELECT COUNT(*) FROM begun) FOR UPDATE SKIP LOCKED
+), due AS (
+  SELECT id FROM begun UNION ALL SELECT id FROM waiting
 )
 UPDATE run SET epoch = epoch + 1, worker = :worker, lease_until = :lease_until, woken = 0
 WHERE id IN (SELECT id FROM due) RETURNING {RUN}
@@ -57,7 +61,7 @@ def claim(tx: Tx, worker: str, limit: int, lease: Millis) -> Sequence[Run]:
     effects.open_returns(tx)
     values = {"now": tx.now, "limit": limit, "worker": worker, "lease_until": tx.now + lease}
     found = [rows.run(row) for row in tx.change(_CLAIM, values)]
-    return sorted(found, key=lambda run: (run.next_at or 0, run.id))
+    return sorted(found, key=lambda run: (run.state in BEFORE_ADMIT, run.next_at or 0, run.id))
 
 
 def admitted(tx: Tx, run: Run, admission: Admission) -> Run | None:

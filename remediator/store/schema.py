@@ -108,6 +108,7 @@ episode_count = Table(  # new episodes, for the storm breaker
 # ---------------------------------------------------------------- runs
 
 _OPEN = text("outcome IS NULL")
+_BEGUN = text("outcome IS NULL AND state NOT IN ('HOLD', 'GUARD', 'APPROVAL')")
 _JUDGED = text("outcome IN ('succeeded', 'reverted', 'escalated')")
 
 run = Table(
@@ -151,6 +152,7 @@ run = Table(
         postgresql_where=text("outcome IS NULL AND origin <> 'lease'"),
     ),
     Index("run_due", "next_at", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    Index("run_begun", "next_at", sqlite_where=_BEGUN, postgresql_where=_BEGUN),
     Index(
         "run_observed",
         "policy",

@@ -227,6 +227,7 @@ CREATE TABLE run (
 	woken SMALLINT DEFAULT 0 NOT NULL,
 	PRIMARY KEY (id)
 );
+CREATE INDEX run_begun ON run (next_at) WHERE outcome IS NULL AND state NOT IN ('HOLD', 'GUARD', 'APPROVAL');
 CREATE INDEX run_due ON run (next_at) WHERE outcome IS NULL;
 CREATE INDEX run_ended ON run (updated_at);
 CREATE INDEX run_judged ON run (policy, updated_at) WHERE outcome IN ('succeeded', 'reverted', 'escalated');

@@ -64,6 +64,18 @@ async def test_claims_come_in_the_order_they_fell_due_and_within_the_limit(world
     assert [run.id for run in await world.store.claim("w", 10)] == [third]
 
 
+async def test_who_has_begun_comes_before_all_who_wait_to_begin(world: World) -> None:
+    """A backlog of waiting runs kept those that held the targets from ending, and so itself from going on."""
+    await world.activate()
+    begun = await world.admitted(await world.start("begun"))
+    begun = await world.move(begun, State.SETTLING, next_at=START + 2 * SECOND)
+    world.openings = lambda one: (opening(target=one.fingerprint, next_at=START),)
+    waiting = (await world.deliver(alert("1"), alert("2"))).runs
+    world.later(5 * SECOND)
+    assert [run.id for run in await world.store.claim("w", 2)] == [begun.id, waiting[0]]
+    assert [run.id for run in await world.store.claim("w", 2)] == [waiting[1]]
+
+
 async def test_next_due(world: World) -> None:
     assert await world.store.next_due() is None
     run = await world.start("a")

@@ -17,6 +17,7 @@ oldest_code = "0001"
 
 _UNDECIDED = sa.text("decision IS NULL")
 _UNRESOLVED = sa.text("resolved_at IS NULL")
+_BEGUN = sa.text("outcome IS NULL AND state NOT IN ('HOLD', 'GUARD', 'APPROVAL')")
 _JUDGED = sa.text("outcome IN ('succeeded', 'reverted', 'escalated')")
 
 
@@ -29,6 +30,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=_JUDGED,
         postgresql_where=_JUDGED,
+    )
+    op.create_index(
+        "run_begun",
+        "run",
+        ["next_at"],
+        unique=False,
+        sqlite_where=_BEGUN,
+        postgresql_where=_BEGUN,
     )
     op.add_column("approval", sa.Column("data", sa.Text(), server_default=sa.text("'{}'"), nullable=False))
     op.create_index(
