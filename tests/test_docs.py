@@ -174,7 +174,8 @@ def test_every_link_inside_the_repository_leads_somewhere() -> None:
 def test_every_test_that_is_named_exists() -> None:
     missing = []
     for page in PAGES:
-        for path, name in re.findall(r"`(tests/[\w/]*(?:\.py)?)(?::(\w+))?`", page.read_text(encoding="utf-8")):
+        text = page.read_text(encoding="utf-8")
+        for path, name in re.findall(r"`(tests/[\w/]*(?:\.py)?)(?::(\w+))?`", text):
             found = ROOT / path
             if not found.exists() or (name and f"def {name}(" not in found.read_text(encoding="utf-8")):
                 missing.append(f"{page.relative_to(ROOT)}: {path} {name}")
