@@ -4,8 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-# The tests mostly wait for servers and processes, so three workers pay off on two cores. 0: one after the other.
-WORKERS ?= 3
+# The tests mostly wait for servers and processes, so four workers pay off on two cores. 0: one after the other.
+WORKERS ?= 4
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
@@ -58,7 +58,7 @@ run: $(VENV)/.demo  ## the daemon on http://127.0.0.1:8080, with settings of its
 .PHONY: test
 test: $(VENV)/.dev  ## all tests, on real servers (ARGS="-k name")
 	@.ci/servers
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: simulate
 simulate: $(VENV)/.dev  ## random histories on virtual time against the invariants (SECONDS=60 FIRST=n SEEDS=n)
