@@ -20,8 +20,9 @@ READS = frozenset(
         "now", "episode", "episodes", "find_episodes", "next_due", "run", "find_runs", "intents",
         "shadow_count", "active_revision", "revision", "controls", "effects", "effect", "locks",
         "due_messages", "audit", "verify", "health", "arrivals", "healed", "approval", "approvals",
-        "names", "incident", "find_incidents", "incident_runs", "due_incidents", "settled_incidents",
-        "joining_runs", "next_incident_at", "notifiers", "said",
+        "names", "facts", "looked", "notifiers", "incident", "find_incidents", "incident_runs",
+        "due_incidents", "settled_incidents",
+        "joining_runs", "next_incident_at", "said",
     }
 )  # fmt: skip
 ANSWERED_WITHIN = 10.0
@@ -92,6 +93,8 @@ class Link:
             return await done
 
         def arrive() -> None:
+            if simulation.scenario.alone and self._host.dead:
+                return  # the store was in that very process
             value, raised = simulation.serve(self._host, name, args, options)
             if what == "lost":
                 value, raised = None, error

@@ -21,8 +21,9 @@ from remediator.model import Alert, Instant, Message, Millis
 from remediator.notify.audience import Routing
 from remediator.notify.outbox import Drain
 from remediator.settings.load import assemble
+from tests.simulation.catalogue import Given
 from tests.simulation.link import Link
-from tests.simulation.provider import Given, Wire
+from tests.simulation.provider import Wire
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation

@@ -86,18 +86,27 @@ def _no_pause(simulation: Simulation, args: tuple[Any, ...], options: dict[str, 
     return answer
 
 
-def _pauses_hidden(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
-    value, error = _ask(simulation, "controls", args, options)
-    return [one for one in value or () if one.kind is not ControlKind.PAUSE], error
+def _facts(change: Callable[[Any], Any]) -> Serve:
+    """What a worker looks at before it acts, falsified."""
+
+    def serve(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+        value, error = _ask(simulation, "facts", args, options)
+        return {run: change(facts) for run, facts in (value or {}).items()}, error
+
+    return serve
 
 
-def _resolves_hidden(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
-    value, error = _ask(simulation, "episodes", args, options)
-    firing = [
+def _unpaused(facts: Any) -> Any:
+    controls = tuple(one for one in facts.controls if one.kind is not ControlKind.PAUSE)
+    return msgspec.structs.replace(facts, controls=controls)
+
+
+def _all_firing(facts: Any) -> Any:
+    episodes = tuple(
         msgspec.structs.replace(one, alert=msgspec.structs.replace(one.alert, status=Status.FIRING))
-        for one in value or ()
-    ]
-    return firing, error
+        for one in facts.episodes
+    )
+    return msgspec.structs.replace(facts, episodes=episodes)
 
 
 def _without_verdict(simulation: Simulation, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -172,12 +181,12 @@ SABOTAGE: dict[str, Sabotage] = {
     "no-concurrency": _of(
         "concurrency", _changed("admit", _admission(concurrent_policy=99, concurrent_global=99))
     ),
-    "no-pause": Sabotage("nothing acts while paused", {"admit": _no_pause, "controls": _pauses_hidden}),
+    "no-pause": Sabotage("nothing acts while paused", {"admit": _no_pause, "facts": _facts(_unpaused)}),
     "no-resolve": Sabotage(
         "a resolve before ADMIT cancels",
         {
             "admit": _changed("admit", _admission(need_firing=False))[1],
-            "episodes": _resolves_hidden,
+            "facts": _facts(_all_firing),
         },
     ),
     "no-quarantine": _of("a call in doubt is quarantined", _changed("move", _no_quarantine)),

@@ -199,9 +199,9 @@ def _people(d: _Draw) -> None:
 
 
 WHERE = (
-    "claim", "controls", "episodes", "intents", "now", "admit", "move", "controls@UNKNOWN",
-    "controls@UNKNOWN", "controls@REVERTING", "effects@REVERTING", "now@VERIFY", "controls@APPROVAL",
-    "intents@SETTLING", "now@HOLD",
+    "claim", "facts", "facts", "now", "admit", "move", "controls@UNKNOWN", "controls@UNKNOWN",
+    "facts@UNKNOWN", "facts@REVERTING", "effects@REVERTING", "now@VERIFY", "facts@APPROVAL", "facts@SETTLING",
+    "facts@HOLD",
 )  # fmt: skip
 """Right after a request of this kind; `@` with a run in this state in somebody's hands."""
 
@@ -225,7 +225,7 @@ def _moments(d: _Draw) -> None:
                 ("decide", "approved"),
             )
         )
-        nth = random.randint(0, 2 if "@" in where else 40 if where in ("now", "controls") else 12)
+        nth = random.randint(0, 2 if "@" in where else 40 if where in ("now", "facts") else 12)
         d.add(0, "at", where, nth, *what)
 
 
@@ -250,7 +250,7 @@ def _faults(random: Random) -> tuple[Fault, ...]:
             found.append(Fault("read", nth, random.choice(READ), round(random.random(), 3)))
     rate = random.choice((0.0, 0.0, 0.01, 0.03, 0.1))
     for method, most in (
-        ("admit", 15), ("move", 60), ("claim", 60), ("accept", 15), ("now", 40), ("intents", 40),
+        ("admit", 15), ("move", 60), ("claim", 60), ("accept", 15), ("now", 40), ("facts", 40),
         ("store-read", 60), ("store-write", 60),
     ):  # fmt: skip
         own = max(rate, 0.1) if method in ("admit", "accept") and rate else rate

@@ -22,11 +22,12 @@ from remediator.policy.set import PolicySet, compile_set
 from remediator.policy.vocabulary import Vocabulary
 from remediator.settings import Role
 from remediator.store import claims, open_store
+from tests.simulation.catalogue import Known
 from tests.simulation.link import READS, suspended
 from tests.simulation.loop import Host, SimulatedLoop, Stuck
 from tests.simulation.oracle import Oracle, Violation
 from tests.simulation.policies import Rules
-from tests.simulation.provider import Group, Known, Provider
+from tests.simulation.provider import Group, Provider
 from tests.simulation.replica import PACE, Replica, Told
 from tests.simulation.sabotage import SABOTAGE
 from tests.simulation.scenario import NAMES, Event, Fault, Scenario
