@@ -335,6 +335,7 @@ class Opening(Struct, frozen=True, kw_only=True):
 
     target None means that it could not be named (the first advance refuses and says why).
     open_runs: the policy's limit of open runs; beyond it the run is stored refused.
+    started: who started it by hand and why; the store fills in the alert, the run and its target.
     """
 
     policy: str
@@ -345,6 +346,7 @@ class Opening(Struct, frozen=True, kw_only=True):
     next_at: Instant
     open_runs: int
     origin: Origin = Origin.ALERT
+    started: AuditEvent | None = None
 
 
 Match = Callable[[Alert, Instant], Sequence[Opening]]

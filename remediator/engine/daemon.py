@@ -219,7 +219,12 @@ class Daemon:
             annotations={"reason": reason, "actor": actor},
             starts_at=now,
         )
-        wanted = opening(active, self.catalogue, found, alert, now, Origin.HAND)
+        started = AuditEvent(
+            kind="run.started", actor=actor, policy=policy, data={"reason": reason, "labels": dict(labels)}
+        )
+        wanted = msgspec.structs.replace(
+            opening(active, self.catalogue, found, alert, now, Origin.HAND), started=started
+        )
         receipt = await self.store.accept(
             Delivery(
                 sender=MANUAL,
@@ -234,19 +239,6 @@ class Daemon:
         for refused in receipt.refused:
             metrics.ended(refused, Outcome.REFUSED, Reason.OPEN_RUNS)
         (run,) = await self.store.find_runs(alert=receipt.alerts[0])
-        await self.store.record(
-            (
-                AuditEvent(
-                    kind="run.started",
-                    actor=actor,
-                    alert=run.alert,
-                    run=run.id,
-                    policy=policy,
-                    target=run.target,
-                    data={"reason": reason, "labels": dict(labels)},
-                ),
-            )
-        )
         self.wake()
         return run
 

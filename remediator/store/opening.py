@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from remediator.contracts import Hint, Opening
 from remediator.model import Alert, AlertId, AuditEvent, Outcome, Reason, RunId
 from remediator.store import trail
@@ -32,7 +34,8 @@ def open_run(tx: Tx, id: AlertId, alert: Alert, opening: Opening) -> tuple[RunId
         found = opened.targets.get(place) or _same_target(tx, *place)
         if found is not None:
             attach(tx, found, id)
-            trail.append(tx, (_event("run.attached", id, found, alert, opening),))
+            attached = _event("run.attached", id, found, alert, opening)
+            trail.append(tx, (attached, *_by_hand(id, found, opening)))
             return found, False
     run = RunId(tx.id("run"))
     counting = {"policy": opening.policy, "most": opening.open_runs}
@@ -63,7 +66,7 @@ def open_run(tx: Tx, id: AlertId, alert: Alert, opening: Opening) -> tuple[RunId
         opened.add(opening, run)
         tx.hint(Hint.DUE)
     kind = "run.refused" if refused else "run.created"
-    trail.append(tx, (_event(kind, id, run, alert, opening, observed, allowed),))
+    trail.append(tx, (_event(kind, id, run, alert, opening, observed, allowed), *_by_hand(id, run, opening)))
     return run, refused
 
 
@@ -89,6 +92,11 @@ class _Opened:
 def _same_target(tx: Tx, policy: str, target: str) -> RunId | None:
     found = tx.former(_SAME_TARGET, {"policy": policy, "target": target})
     return None if found is None else RunId(found[0])
+
+
+def _by_hand(id: AlertId, run: RunId, opening: Opening) -> tuple[AuditEvent, ...]:
+    started = opening.started
+    return () if started is None else (replace(started, alert=id, run=run, target=opening.target),)
 
 
 def _event(

@@ -6,7 +6,19 @@ import pytest
 
 from remediator.contracts import Bad
 from remediator.errors import NotFound, PayloadError
-from remediator.model import MINUTE, SECOND, AlertId, Millis, Origin, Outcome, Reason, RunId, State, Status
+from remediator.model import (
+    MINUTE,
+    SECOND,
+    AlertId,
+    AuditEvent,
+    Millis,
+    Origin,
+    Outcome,
+    Reason,
+    RunId,
+    State,
+    Status,
+)
 from tests.store.world import START, World, alert, delivery, nothing, opening
 
 
@@ -303,3 +315,13 @@ async def test_a_resolve_leaves_an_acting_run_alone(world: World) -> None:
 
 async def test_an_unknown_run_has_no_episodes(world: World) -> None:
     assert await world.store.episodes(RunId(99)) == []
+
+
+async def test_who_started_a_run_by_hand_is_written_with_it(world: World) -> None:
+    started = AuditEvent(kind="run.started", actor="alice", policy="p", data={"reason": "it is slow"})
+    wanted = opening("p", "db:a", next_at=world.now, origin=Origin.HAND, started=started)
+    for name in ("new", "attached"):
+        receipt = await world.store.accept(delivery((alert(name),), world.now), lambda _a, _n: (wanted,))
+        (event,) = [one.event for one in await world.store.audit(alert=receipt.alerts[0], kind="run.started")]
+        assert (event.actor, event.run, event.target) == ("alice", receipt.runs[0], "db:a")
+        assert event.data["reason"] == "it is slow"
