@@ -93,8 +93,9 @@ class Incidents:
             pause = self._idle / SECOND
             try:
                 due = await self.once()
-                if due is not None:
-                    pause = min(pause, max(0.01, (due - await self._store.now()) / SECOND))
+                left = pause if due is None else (due - await self._store.now()) / SECOND
+                # What is still due could not be done now: it must not be asked for without a pause.
+                pause = min(pause, max(0.01, left)) if left > 0 else pause
             except StoreError as error:
                 log.warning("incidents.unreadable", error=str(error))
             await asyncio.sleep(pause)
