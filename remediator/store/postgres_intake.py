@@ -122,7 +122,8 @@ class IntakeLane:
 
     def _taken(self, group: Sequence[Taking]) -> Sequence[Taking]:
         late = time.monotonic()
-        _fail([taking for taking in group if taking.deadline <= late], StoreUnavailable("too late"))
+        why = "the store did not answer in time; nothing was taken, try again"
+        _fail([taking for taking in group if taking.deadline <= late], StoreUnavailable(why))
         waiting = [taking for taking in group if taking.error is None]
         for attempt in range(_TRIES):
             if not waiting:

@@ -19,7 +19,8 @@ _SHIFTS = (
     "UPDATE notifier SET failing_since = failing_since + :by, retry_at = retry_at + :by"
     " WHERE failing_since IS NOT NULL",
     "UPDATE outbox SET next_at = next_at + :by WHERE sent_at IS NULL",
-    "UPDATE approval SET expires_at = expires_at + :by WHERE decided_at IS NULL",
+    # Both: as long as there was to decide, so long may the decision be used.
+    "UPDATE approval SET asked_at = asked_at + :by, expires_at = expires_at + :by WHERE decided_at IS NULL",
 )
 
 

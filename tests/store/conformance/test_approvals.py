@@ -10,14 +10,18 @@ import pytest
 
 from remediator.errors import Conflict, LeaseLost, NotFound
 from remediator.model import (
+    HOUR,
     MINUTE,
     Approval,
     AuditEvent,
+    Control,
+    ControlKind,
     Decision,
     Instant,
     IntentKind,
     IntentOutcome,
     Message,
+    Millis,
     Mode,
     Outcome,
     Reason,
@@ -281,3 +285,15 @@ def update(number: int, outcome: IntentOutcome) -> Any:
     from remediator.contracts import IntentUpdate
 
     return IntentUpdate(number=number, outcome=outcome)
+
+
+async def test_a_question_stands_as_long_as_before_when_the_clock_jumps(armed: World) -> None:
+    """A decision keeps for as long as there was to take it, and no longer."""
+    _, asked = await asking(armed)
+    stood = asked.expires_at - asked.asked_at
+    jump = Control(kind=ControlKind.PAUSE, scope="", reason="the clock jumped", actor="daemon", since=START)
+    await armed.store.jumped(Millis(HOUR), jump, AuditEvent(kind="control.paused"), ())
+    armed.later(Millis(HOUR))
+    decided = await decide(armed, asked)
+    assert decided.expires_at == asked.expires_at + HOUR
+    assert decided.used_by == armed.now + stood
