@@ -24,7 +24,7 @@ from remediator.engine.policies import Compile, Policies
 from remediator.engine.threads import Threads
 from remediator.engine.upkeep import JUMP
 from remediator.engine.worker import Worker
-from remediator.errors import ActionError
+from remediator.errors import ActionError, ConfigurationError
 from remediator.live.announcing import announcing
 from remediator.live.exchange import Exchange
 from remediator.live.flood import Flood
@@ -34,6 +34,7 @@ from remediator.notify.apprise import AppriseNotifier
 from remediator.notify.audience import Routing
 from remediator.notify.direct import StorePager
 from remediator.notify.outbox import Drain
+from remediator.policy import glob
 from remediator.policy.cache import Cache
 from remediator.policy.git import git_revision
 from remediator.policy.set import PolicySet, compile_set
@@ -41,6 +42,7 @@ from remediator.policy.vocabulary import Vocabulary
 from remediator.receivers.alertmanager import Alertmanager
 from remediator.receivers.cloud_monitoring import CloudMonitoring
 from remediator.settings import Settings
+from remediator.settings.values import suggest
 from remediator.store import open_store
 
 log = structlog.get_logger()
@@ -161,6 +163,7 @@ def build(
         failpoint.arm(settings.failpoint)
     metrics.declare(senders=settings.senders, notifiers=settings.notifiers)
     known = catalogue(settings.plugins)
+    _must_name_actions(settings.approvals.actions, known)
     # PostgreSQL tells its own time; only where time is ours can a jump be held back.
     steady = SteadyClock(JUMP) if clock is None and settings.store.path is not None else None
     hub = Hub()
@@ -231,3 +234,17 @@ def build(
         exchange=exchange(settings, flood, hub, wall, worker_name),
         clock=steady,
     )
+
+
+def _must_name_actions(levels: Mapping[str, int], known: Catalogue) -> None:
+    """A name with a typo would leave the action it means to a lower level, and nobody would notice.
+
+    Raises:
+        ConfigurationError: no action has such a name.
+    """
+    names = [action.name for action in known.actions()]
+    for pattern in levels:
+        if not any(glob.matches(pattern, name) for name in names):
+            raise ConfigurationError(
+                f"approvals.actions: no action fits {pattern[:100]!r}; {suggest(pattern[:100], names)}"
+            )

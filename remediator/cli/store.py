@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from remediator.cli import terminal
 from remediator.cli.invocation import Invocation
 from remediator.cli.verb import FINE, NO, group, verb
+
+if TYPE_CHECKING:
+    from remediator.settings.values import Address
 
 app = group()
 
@@ -60,12 +63,11 @@ async def copy(
     No daemon may use either. It is all or nothing, and ends with what to change in the settings.
     """
     from remediator.errors import ConfigurationError
-    from remediator.settings.values import Address
     from remediator.store.sides import side
     from remediator.store.transfer import transfer
 
     settings = call.settings
-    url, target_url = settings.store.url, Address(to)
+    url, target_url = settings.store.url, _destination(to)
     if target_url == url:
         raise ConfigurationError("--to is the store of the settings: name another one")
     source, target = side(url), side(target_url)
@@ -114,9 +116,12 @@ async def reopen(
     comment: Annotated[str, typer.Option(help="Why; it goes into the audit log.")],
 ) -> int:
     """Take a store back into use that was copied elsewhere. Only if that copy was never used."""
+    from remediator.errors import ConfigurationError
     from remediator.store import moved
     from remediator.store.sides import side
 
+    if not comment.strip():
+        raise ConfigurationError("--comment is empty: say why, it stays in the audit log")
     url = call.settings.store.url
 
     def work() -> str:
@@ -133,3 +138,17 @@ async def reopen(
     said = f"it is in use again; it had been copied to {to}" if to else "it was in use; nothing is changed"
     call.print({"store": url.shown, "copied_to": to or None}, f"{url.shown}: {said}")
     return FINE if to else NO
+
+
+def _destination(to: str) -> Address:
+    """An address as `store.url` takes it."""
+    from pydantic import ValidationError
+
+    from remediator.errors import ConfigurationError
+    from remediator.settings.sections import StoreSettings
+
+    try:
+        return StoreSettings.model_validate({"url": to}).url
+    except ValidationError as error:
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"--to: {why}") from None

@@ -15,6 +15,7 @@ from remediator.contracts import Store
 from remediator.engine.policies import Policies
 from remediator.engine.shapes import time
 from remediator.model import DAY, HOUR, AuditEvent, Instant, Message, Millis, Reason, Run, Severity, span
+from remediator.notify import text
 from remediator.policy.escalation import LOG
 from remediator.policy.span import Spans
 from remediator.policy.window import Window
@@ -96,7 +97,7 @@ def told(
             chain=name,
             severity=Severity.P4,
             subject=f"[P4] window {window.name} {announcement.headline}",
-            body="\n".join([*lines, "Look: remediator runs list --open"]),
+            body=text.lines([*lines, "Look: remediator runs list --open"]),
         )
         for name in names
     )

@@ -30,6 +30,7 @@ from remediator.model import (
     moment,
     span,
 )
+from remediator.notify import text
 
 EXPIRES = Millis(15 * MINUTE)
 """How long a question stands where the policy does not say."""
@@ -212,7 +213,7 @@ def message(case: Case, asked: Approval) -> Message:
         chain=case.policy.escalate or "",
         severity=case.policy.severity,
         subject=f"[{case.policy.severity}] Approve? {plan.action} on {plan.target.name} ({case.policy.name})",
-        body="\n".join(lines),
+        body=text.lines(lines),
         run=case.run.id,
         alert=case.run.alert,
     )

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 
 from remediator.model import Episode, Incident, Instant, Intent, IntentOutcome, Origin, Run, flat, span
+from remediator.notify.text import lines as one_body
 
 UNKNOWN = "unknown"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -78,7 +79,7 @@ def declared(facts: Facts, why: str = "") -> Text:
         f'Acknowledge: remediator incidents ack {incident.id} --comment "…"',
         f"Look: remediator incidents show {incident.id}",
     ]
-    return f"{head} - {incident.severity}: {_service(facts)}", "\n".join(lines)
+    return f"{head} - {incident.severity}: {_service(facts)}", one_body(lines)
 
 
 def updated(facts: Facts) -> Text:
@@ -96,7 +97,7 @@ def updated(facts: Facts) -> Text:
         *(["", *_details(facts, news)] if news else []),
         f"Look: remediator incidents show {incident.id}",
     ]
-    return f"STATUS UPDATE - {elapsed} - {incident.severity}: {_service(facts)}", "\n".join(lines)
+    return f"STATUS UPDATE - {elapsed} - {incident.severity}: {_service(facts)}", one_body(lines)
 
 
 def resolved(facts: Facts, by: str = "", comment: str = "") -> Text:
@@ -110,7 +111,7 @@ def resolved(facts: Facts, by: str = "", comment: str = "") -> Text:
         f"Post-Mortem: {UNKNOWN}",
         f"Look: remediator incidents show {incident.id}",
     ]
-    return f"INCIDENT RESOLVED - {incident.severity}: {_service(facts)}", "\n".join(lines)
+    return f"INCIDENT RESOLVED - {incident.severity}: {_service(facts)}", one_body(lines)
 
 
 def declared_outside(facts: Facts) -> Text:
@@ -121,7 +122,7 @@ def declared_outside(facts: Facts) -> Text:
         f"Impact: {UNKNOWN}",
         f"ETA: {UNKNOWN}",
     ]
-    return f"Incident {facts.incident.id}: {_public(facts)}", "\n".join(lines)
+    return f"Incident {facts.incident.id}: {_public(facts)}", one_body(lines)
 
 
 def updated_outside(facts: Facts) -> Text:
@@ -133,7 +134,7 @@ def updated_outside(facts: Facts) -> Text:
         f"Current Status: {_public_status(facts)}",
         f"ETA: {UNKNOWN}",
     ]
-    return f"Incident {facts.incident.id}: update after {elapsed}", "\n".join(lines)
+    return f"Incident {facts.incident.id}: update after {elapsed}", one_body(lines)
 
 
 def resolved_outside(facts: Facts) -> Text:
@@ -143,7 +144,7 @@ def resolved_outside(facts: Facts) -> Text:
         "Status: resolved",
         f"Duration: {span(_whole_minutes(facts.now - facts.incident.opened_at))}",
     ]
-    return f"Incident {facts.incident.id}: resolved", "\n".join(lines)
+    return f"Incident {facts.incident.id}: resolved", one_body(lines)
 
 
 # ---------------------------------------------------------------- what is known

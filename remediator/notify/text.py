@@ -8,6 +8,7 @@ pings nobody.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from remediator.model import Message
 
@@ -33,6 +34,12 @@ def body(message: Message) -> str:
     if not look or look in text[:BODY_LIMIT]:
         return _shortened(text, BODY_LIMIT)
     return f"{_shortened(text, BODY_LIMIT)}\nLook: {look}".strip()
+
+
+def lines(each: Iterable[str]) -> str:
+    """A body of these lines. A value that brings line breaks makes no line of its own: a label must not be
+    able to say `Acknowledge: …` or `Approve: …` in our name."""
+    return "\n".join(" ".join(line.splitlines()) for line in each)
 
 
 def command(message: Message) -> str:

@@ -74,7 +74,7 @@ class Step(Frozen):
 class Escalation(Frozen):
     """The chains, and how soon someone must acknowledge."""
 
-    chains: dict[str, tuple[Step, ...]] = Field(default_factory=dict)
+    chains: dict[str, Annotated[tuple[Step, ...], Field(min_length=1)]] = Field(default_factory=dict)
     acknowledge_within: dict[Severity, Duration] = Field(default_factory=dict)
 
     def deadline(self, severity: Severity) -> Millis | None:

@@ -24,7 +24,7 @@ PREFIX = "REMEDIATOR_"
 _PLAIN = {"failpoint", "secrets_dir"}
 _REFERENCE = re.compile(r"\$(\$?)\{([^}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_SECRET_KEYS = {"auth", "basic", "bearer", "password", "query_token", "token", "key", "link_key"}
+_SECRET_KEYS = {"auth", "basic", "bearer", "password", "query_token", "token", "tokens", "key", "link_key"}
 
 
 def load(config: Path | None = None) -> Settings:

@@ -118,6 +118,14 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"access.tokens: {', '.join(twice)} stands twice; each name belongs to one token"
             )
+        owners: dict[str, str] = {}
+        for token in self.access.tokens:
+            other = owners.setdefault(token.token.get_secret_value(), token.name)
+            if other != token.name:
+                raise ValueError(
+                    f"access.tokens: {other} and {token.name} have the same token, so nobody could tell who "
+                    "did what; give each one of its own"
+                )
         if "local" in names or "daemon" in names:
             raise ValueError("access.tokens: the names local and daemon are taken by the daemon itself")
         return self

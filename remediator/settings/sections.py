@@ -5,12 +5,13 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
 from remediator.model import DAY, SECOND, Millis
 from remediator.settings.roles import Role
-from remediator.settings.values import Address, Duration, Section, Size
+from remediator.settings.values import Address, Duration, Section, Size, refuse_unquoted
 
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Positive = Annotated[Duration, Field(gt=0)]
@@ -51,6 +52,8 @@ def _store_url(url: Address) -> Address:
             "not a store; allowed: sqlite:///absolute/path.db, sqlite:///./relative.db, "
             "postgresql://user@host:port/database"
         )
+    if url.startswith("postgresql://"):
+        refuse_unquoted(url)
     return url
 
 
@@ -59,6 +62,11 @@ def _redis_url(url: Address) -> Address:
         raise ValueError(
             "not an address of Redis; allowed: redis://host:6379/0, rediss://… (TLS), unix:///path"
         )
+    refuse_unquoted(url)
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        raise ValueError("its port is no number from 0 to 65535; write redis://host:6379/0") from None
     return url
 
 

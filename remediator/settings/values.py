@@ -25,7 +25,8 @@ LONGEST = Millis(36_500 * DAY)
 _SIZE = re.compile(r"([0-9]{1,12}) ?(B|KiB|MiB|GiB)?")
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _RATE = re.compile(r"([0-9]{1,9})\s+per\s+(\S+)")
-_PASSWORD = re.compile(r"(?<=://)([^/@?#]*?):([^@/]*)(?=@)")
+_PASSWORD = re.compile(r"(?<=://)([^/@?#:\s]*):(\S{0,1000})(?=@)")
+"""Up to the last @: a password that was not percent-encoded may hold a slash or an @ of its own."""
 _PASSWORD_WORD = re.compile(r"(?i)((?:password|passwd|secret|token|sslpassword)=)[^&\s]+")
 
 
@@ -97,6 +98,15 @@ class Address(str):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(cls, core_schema.str_schema(min_length=1))
+
+
+def refuse_unquoted(url: str) -> None:
+    """Raise ValueError for a password that is read as something else: drivers then look up a part of it as
+    the host's name, and say so."""
+    place = url.partition("://")[2].partition("?")[0]
+    before, at, _ = place.rpartition("@")
+    if at and any(sign in before for sign in "@/#"):
+        raise ValueError("write signs in the user or password as %40 for @, %2F for /, %23 for #")
 
 
 def suggest(word: str, allowed: list[str]) -> str:

@@ -75,6 +75,13 @@ def check_place(path: Path) -> Path:
         raise ConfigurationError(f"store.url: the directory {directory} is not writable by this user")
     if true.exists() and not os.access(true, os.R_OK | os.W_OK):
         raise ConfigurationError(f"store.url: {true} is not readable and writable by this user")
+    if true.exists() and true.stat().st_nlink > 1:
+        # Lock and log lie beside the name: by another name a second daemon would find neither
+        # (sqlite.org/howtocorrupt.html#_multiple_links_to_the_same_file).
+        raise ConfigurationError(
+            f"store.url: {true} has further names (hard links), by which another process could open the same "
+            f"file unnoticed; remove them (find them with `find -samefile {true}`)"
+        )
     return true
 
 

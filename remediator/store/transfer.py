@@ -62,6 +62,7 @@ def transfer(
         StoreError: what was written is not what was read; nothing is kept.
     """
     source.hold()
+    _must_not_be_elsewhere(source, names[1])
     told("audit log", 0, 0)
     before = verify.verify(source.tx, key, None)
     _must_be_whole(before)
@@ -84,6 +85,17 @@ def transfer(
     trail.append(target.tx, (AuditEvent(kind="store.copied", actor=actor, data=data),))
     _commit(source, target, names[1])
     return Copied(counts, before.head, before.sealed, before.unsealed)
+
+
+def _must_not_be_elsewhere(source: Side, to: str) -> None:
+    """To the same destination again: the end of the first copy may not have been seen. To another one:
+    then the same runs would go on in two places."""
+    former = moved.where(source.tx)
+    if former and former != to:
+        raise Conflict(
+            f"this store was copied to {former}, where its runs go on: use that. "
+            "Should that copy never have been used: remediator store reopen --comment …, then copy again"
+        )
 
 
 def _tables() -> Mapping[str, Sequence[str]]:

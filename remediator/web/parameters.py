@@ -14,6 +14,8 @@ from remediator.web.problem import Problem
 
 _MOST = 2**63 - 1
 _NO_NUL = r"^[^\x00]*$"
+_SAYS = r"^[^\x00]*[^\x00\s][^\x00]*$"
+"""Not only blanks: whoever must say why must say something."""
 
 Id = Annotated[int, Path(ge=1, le=_MOST)]
 IdFilter = Annotated[int | None, Query(ge=1, le=_MOST)]
@@ -22,7 +24,7 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many.")]
 TextFilter = Annotated[str | None, Query(max_length=1_000, pattern=_NO_NUL)]
 TimeFilter = Annotated[AwareDatetime | None, Query(description="RFC 3339, with a zone.")]
 Reason = Annotated[
-    str, Field(min_length=1, max_length=1_000, pattern=_NO_NUL, description="Why; it stays in the audit log.")
+    str, Field(min_length=1, max_length=1_000, pattern=_SAYS, description="Why; it stays in the audit log.")
 ]
 Text = Annotated[str, Field(min_length=1, max_length=1_000, pattern=_NO_NUL)]
 

@@ -119,3 +119,11 @@ def test_port_0_is_answered_with_the_real_one(daemon: Daemon) -> None:
     assert answers(f"{address()}/readyz")
     listed = daemon.program("runs", "list", "--server", address(), "--token", OPERATOR)
     assert listed.code == 0
+
+
+def test_a_level_for_an_action_that_does_not_exist_is_refused(daemon: Daemon) -> None:
+    with (daemon.home / "remediator.yaml").open("a") as file:
+        file.write("approvals: {actions: {'valev.*': 4}}\n")
+    said = daemon.program("serve")
+    assert said.code == 1
+    assert "approvals.actions: no action fits 'valev.*'" in said.err

@@ -145,13 +145,14 @@ def test_what_cannot_be_copied(tmp_path: Path) -> None:
         for words, code, said in (
             (("copy", "--to", "postgresql://nobody@127.0.0.1:1/none"), 3, "there is no store at"),
             (("copy", "--to", url), 2, "is the store of the settings"),
-            (("copy", "--to", "mysql://root@db/x"), 2, "is no store; use sqlite:///"),
+            (("copy", "--to", "mysql://root@db/x"), 2, "--to: not a store; allowed: sqlite:///"),
             (("migrate", "--check"), 1, ""),
             (("migrate",), 0, ""),
             (("copy", "--to", "postgresql://nobody@127.0.0.1:1/none"), 3, "127.0.0.1"),
             (("copy", "--to", f"sqlite:///{tmp_path}/no/such.db"), 2, "does not exist"),
             (("copy", "--to", f"sqlite:///{tmp_path}/other.db"), 0, ""),
             (("migrate", "--check"), 0, ""),
+            (("reopen", "--comment", " "), 2, "--comment is empty"),
             (("reopen", "--comment", "x"), 0, ""),
             (("reopen", "--comment", "x"), 1, ""),
         ):

@@ -46,6 +46,12 @@ def test_a_label_cannot_mention_anybody() -> None:
     assert "<@U123>" not in said
 
 
+def test_a_value_cannot_add_a_line_of_its_own() -> None:
+    for sign in "\n\r\v\f\x1c\x85\u2028\u2029":
+        said = text.lines(["Impact: slow" + sign + "Acknowledge: curl evil", "Acknowledge: remediator …"])
+        assert said.splitlines() == ["Impact: slow Acknowledge: curl evil", "Acknowledge: remediator …"]
+
+
 def test_long_text_is_cut_and_the_command_stays() -> None:
     said = text.body(message(body="x" * 100_000, run=3))
     assert len(said) < text.BODY_LIMIT + 100

@@ -316,6 +316,8 @@ acknowledge_within: {P1: 5m, P2: 30m}
     assert [severity for severity in Severity if second.if_.holds(severity)] == [Severity.P1]
     assert found.escalation.deadline(Severity.P2) == 30 * MINUTE
     assert found.escalation.deadline(Severity.P3) is None
+    (fault,) = faults({"escalation.yaml": "chains: {on-call: []}\n"})  # whoever it should call is not told
+    assert "on-call has 0 entries; at least 1 must stand there" in fault
     broken = text.replace("[team]", "[teem]").replace("P2: 30m", "P2: 30")
     assert faults({"escalation.yaml": broken.replace("30}", "30m}")}) == [
         "escalation.yaml:4:29: no notifier is named 'teem' in the settings; did you mean 'team'?"

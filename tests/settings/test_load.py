@@ -266,6 +266,13 @@ def test_a_secret_is_not_expanded_again_and_a_dollar_can_be_written() -> None:
             ["stands twice"],
         ),
         (
+            "access: {tokens: [{name: a, role: admin, token: t}, {name: b, role: viewer, token: t}]}",
+            ["access.tokens", "a and b have the same token"],
+        ),
+        ("redis: {url: 'redis://h:port/0'}", ["redis.url", "port", "0 to 65535"]),
+        ("redis: {url: 'redis://:a@b@h/0'}", ["redis.url", "%40"]),
+        ("store: {url: 'postgresql://u:a/b@h/d'}", ["store.url", "%2F"]),
+        (
             "notifiers: {pager: {url: 'json://h'}}\naudiences: {on-call: [pagr]}",
             ["audiences.on-call", "'pagr'", "did you mean 'pager'?"],
         ),
@@ -299,6 +306,13 @@ def test_a_bad_file_is_refused_with_place_key_value_and_what_is_allowed(text: st
         "connections: {a: {kind: postgres, dsn: 'postgresql://u:hunter2@h/d', timeout: never}}",
         "connections: {a: {kind: http, url: 'ftp://u:hunter2@h/'}}",
         "audit: {key: {a: hunter2}}",
+        "access: {tokens: hunter2}",
+        "access: {tokens: [{name: a, role: admin, token: hunter2}, {name: b, role: viewer, token: hunter2}]}",
+        "redis: {url: 'http://:a/hunter2@h:1'}",
+        "redis: {url: 'redis://:hunter2@h:port/0'}",
+        "redis: {url: 'redis://:a@hunter2@h:1/0'}",
+        "store: {url: 'postgresql://u:a/hunter2@h/d'}",
+        "store: {url: 'postgresql://u:a@hunter2@h/d'}",
     ],
 )
 def test_no_error_shows_a_secret(text: str) -> None:
@@ -378,6 +392,8 @@ def test_addresses_hide_their_password_where_they_are_shown() -> None:
         "host=h user=u password=hunter2",
         "postgresql://h/d?user=u&password=hunter2",
         "https://u:hunter2@h/",
+        "postgresql://u:a/hunter2@h/d",
+        "redis://:a@hunter2@h/0",
     ):
         assert "hunter2" not in Address(text).shown
         assert "hunter2" not in repr(Address(text))

@@ -80,6 +80,18 @@ async def test_the_same_process_cannot_open_it_twice(file_world: World, tmp_path
             await store_at(path).open()
 
 
+async def test_a_file_with_a_second_name_is_refused(tmp_path: Path) -> None:
+    store = store_at(tmp_path / "store.db")
+    await store.open()
+    (tmp_path / "other").mkdir()
+    os.link(tmp_path / "store.db", tmp_path / "other" / "alias.db")
+    try:
+        with pytest.raises(ConfigurationError, match=r"alias\.db has further names \(hard links\)"):
+            await store_at(tmp_path / "other" / "alias.db").open()
+    finally:
+        await store.close()
+
+
 async def test_only_its_user_may_read_it(file_world: World, tmp_path: Path) -> None:
     await file_world.deliver(alert("a"))
     modes = {name: stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in os.listdir(tmp_path)}

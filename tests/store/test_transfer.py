@@ -200,6 +200,21 @@ async def test_nothing_goes_on_in_both(tmp_path: Path, database: str) -> None:
     await world.store.close()
 
 
+async def test_a_second_copy_goes_nowhere_else(tmp_path: Path, database: str) -> None:
+    path = tmp_path / "store.db"
+    await lived_in(path)
+    copy(address(path), database)
+    other = address(tmp_path / "other.db")
+    with pytest.raises(Conflict, match=r"was copied to postgresql://.*reopen"):
+        copy(address(path), other)
+    held = side(address(path))
+    held.hold()
+    moved.reopen(held.tx, "the copy was dropped", "test")
+    held.commit()
+    held.close()
+    assert copy(address(path), other).counts["run"] == 13
+
+
 async def test_a_destination_with_rows_is_refused(tmp_path: Path, database: str) -> None:
     path = tmp_path / "store.db"
     await lived_in(path)

@@ -77,7 +77,7 @@ def test_nobody_decides_without_a_token(house: Asking) -> None:
         problem(client.post(f"/api/v1/runs/{asked['run']}/approve", json={"comment": "x"}), 401)
 
 
-@pytest.mark.parametrize("comment", [None, "", "x" * 1_001, 5])
+@pytest.mark.parametrize("comment", [None, "", " \n\t", "\u2028", "x" * 1_001, 5])
 def test_a_comment_is_required(house: Asking, comment: object) -> None:
     asked = house.ask()
     problem(house.decide("approve", asked, "manager-token", comment=comment), 422)
