@@ -18,6 +18,7 @@ from remediator.errors import (
     NotFound,
     StoreUnavailable,
 )
+from remediator.settings.values import Address
 
 TIMEOUT = 30.0
 _PAGE = 500
@@ -39,8 +40,11 @@ class Api:
 
     def __init__(self, address: str, token: str | None) -> None:
         if not address.startswith(("http://", "https://")):
-            raise ConfigurationError(f"--server {address}: must start with http:// or https://")
+            raise ConfigurationError(
+                f"--server {Address(address).shown}: must start with http:// or https://"
+            )
         self._address = address.rstrip("/")
+        self._shown = Address(self._address).shown
         self._token = token
 
     async def __aenter__(self) -> Self:
@@ -52,7 +56,7 @@ class Api:
                 base_url=f"{self._address}/api/v1/", headers=headers, timeout=TIMEOUT, trust_env=False
             )
         except (httpx2.InvalidURL, UnicodeEncodeError):
-            raise ConfigurationError(f"--server {self._address}: not an address") from None
+            raise ConfigurationError(f"--server {self._shown}: not an address") from None
         return self
 
     async def __aexit__(
@@ -166,11 +170,11 @@ class Api:
         try:
             answer = await self._http.request(method, path, params=given, json=body)
         except httpx2.TimeoutException:
-            raise StoreUnavailable(f"{self._address} did not answer within {TIMEOUT:g} s") from None
+            raise StoreUnavailable(f"{self._shown} did not answer within {TIMEOUT:g} s") from None
         except httpx2.HTTPError as error:
             why = str(error) or type(error).__name__
             raise StoreUnavailable(
-                f"{self._address} cannot be reached: {why}; is the daemon running there? (remediator serve)"
+                f"{self._shown} cannot be reached: {why}; is the daemon running there? (remediator serve)"
             ) from None
         if answer.is_success:
             try:
@@ -179,8 +183,8 @@ class Api:
                 found = None
             if isinstance(found, dict):
                 return found
-            raise StoreUnavailable(f"{self._address} answered, but not as remediator does; check --server")
-        raise _refusal(self._address, answer)
+            raise StoreUnavailable(f"{self._shown} answered, but not as remediator does; check --server")
+        raise _refusal(self._shown, answer)
 
 
 def _refusal(address: str, answer: httpx2.Response) -> Exception:

@@ -264,6 +264,9 @@ def test_out_of_reach_is_could_not_tell(daemon: Daemon, tmp_path: Path) -> None:
     gone = daemon.program("runs", "list", "--server", "http://127.0.0.1:1")
     assert gone.code == 3
     assert "cannot be reached" in gone.err
+    gone = daemon.program("runs", "list", "--server", "http://alice:hunter2@127.0.0.1:1")
+    assert "cannot be reached" in gone.err
+    assert "hunter2" not in gone.err
     (tmp_path / "remediator.yaml").write_text(f'store: {{url: "sqlite:///{tmp_path}/none.db"}}\n')
     empty = daemon.program("runs", "list", "--config", str(tmp_path / "remediator.yaml"))
     assert empty.code == 3
