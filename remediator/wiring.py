@@ -44,6 +44,7 @@ from remediator.receivers.cloud_monitoring import CloudMonitoring
 from remediator.settings import Settings
 from remediator.settings.values import suggest
 from remediator.store import open_store
+from remediator.store.limits import Limits
 
 log = structlog.get_logger()
 
@@ -87,6 +88,8 @@ def store(settings: Settings, clock: Clock | None = None, read_only: bool = Fals
         receivers=receivers(settings),
         read_only=read_only,
         seal_key=key.get_secret_value().encode() if key is not None else None,
+        # A little longer than the webhook waits: it is the webhook that says 503.
+        limits=Limits(intake=settings.server.store_timeout / 1000 + 0.2),
     )
 
 

@@ -23,7 +23,7 @@ def version(connection: sqlite3.Connection) -> str | None:
     if not tables:
         return None
     row = None
-    if "alembic_version" in tables and "alert_event" in tables:
+    if {"alembic_version", "alert_event", "meta"} <= tables:
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     if row is None:
         raise ConfigurationError(

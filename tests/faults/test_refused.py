@@ -36,6 +36,7 @@ def of_a_newer_version(stack: ExitStack, home: Path) -> str:
     path = home / "newer.db"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE alert_event (id INTEGER)")
+        connection.execute("CREATE TABLE meta (key TEXT, value TEXT)")
         connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
         connection.execute("INSERT INTO alembic_version VALUES ('9999')")
     connection.close()

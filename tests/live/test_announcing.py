@@ -37,7 +37,7 @@ async def test_runs_controls_and_effects_are_told_after_their_commit() -> None:
     run = await world.start("a")
     assert await looking.next() == [(Kind.RUN, run.id)]
     run = await world.admitted(run)
-    await world.end(await world.move(run, State.VERIFY), Outcome.SUCCEEDED)
+    await world.end(await world.moved(run, State.VERIFY), Outcome.SUCCEEDED)
     assert await looking.next() == [(Kind.RUN, run.id)]  # three times the same is one
     brake = Control(kind=ControlKind.PAUSE, scope="policy:p", reason="x", actor="alice", since=START)
     await store.set_control(brake, AuditEvent(kind="control.paused"))
