@@ -6,8 +6,10 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -103,3 +105,36 @@ def _enterable(tmp_path: Path) -> Path:
     directory = tmp_path / "open"
     directory.mkdir(mode=0o755)
     return directory
+
+
+_IMPORTING = """
+import importlib.abc, pkgutil, sys
+
+class Refusing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(f"{name} is locked for development only", name=name)
+
+sys.meta_path.insert(0, Refusing())
+import demo
+for module in pkgutil.iter_modules(demo.__path__, "demo."):
+    __import__(module.name)
+"""
+
+
+def test_it_needs_only_what_its_own_lock_file_installs() -> None:
+    locked = {
+        name: set(re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements" / name).read_text(), re.MULTILINE))
+        for name in ("demo.txt", "dev.txt")
+    }
+    absent = locked["dev.txt"] - locked["demo.txt"]
+    modules = [
+        module
+        for module, packages in metadata.packages_distributions().items()
+        if absent.issuperset(re.sub(r"[-_.]+", "-", package).lower() for package in packages)
+    ]
+    assert {"psutil", "pytest", "hypothesis"} <= set(modules)
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTING, *modules], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -14,8 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psutil
-
 from tests.servers.directory import reachable, remove, temporary, unprivileged
 from tests.servers.ports import free_port, listens
 from tests.servers.process import Failed, Missing, Process
@@ -156,8 +154,14 @@ class Postgres:
             self._process.stop()
 
     def kill(self) -> None:
-        """Crash it. Its backends notice and end by themselves."""
+        """Crash it. Its backends notice and end by themselves; until they have, it cannot start again."""
+        import psutil  # not at the top: the demonstration starts this server too, and has none
+
+        backends = psutil.Process(self.process.pid).children()
         self.process.kill()
+        _, left = psutil.wait_procs(backends, timeout=10)
+        if left:
+            raise Failed(f"backends outlive their server: {left}")
 
     def standby(self) -> Postgres:
         """A copy of this server, not yet started, that follows it once it is, until `promote`."""
@@ -204,6 +208,8 @@ class Postgres:
         self._signal_all(signal.SIGCONT)
 
     def _signal_all(self, number: signal.Signals) -> None:
+        import psutil  # not at the top: the demonstration starts this server too, and has none
+
         own = psutil.Process(self.process.pid)
         own.send_signal(number)  # first, so that it makes no more backends
         for backend in own.children():
