@@ -18,9 +18,10 @@ from remediator.contracts import Catalogue, Clock, Context, Notifier, Receiver, 
 from remediator.engine.case import Rules, Tools
 from remediator.engine.daemon import MANUAL, Daemon, Manual
 from remediator.engine.execute import Execute
-from remediator.engine.incidents import Incidents, Telling
+from remediator.engine.incidents import Incidents
 from remediator.engine.link import Links
 from remediator.engine.policies import Compile, Policies
+from remediator.engine.telling import Telling
 from remediator.engine.threads import Threads
 from remediator.engine.upkeep import JUMP
 from remediator.engine.worker import Worker

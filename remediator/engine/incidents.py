@@ -7,62 +7,26 @@ transaction, which only one of them can make: each thing is told once. Nothing i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 import structlog
 
 from remediator import metrics
 from remediator.contracts import IncidentChange, Store
-from remediator.engine.headline import following
-from remediator.engine.incident import Turn, chain, next_call, turn
+from remediator.engine.incident import chain, turn
+from remediator.engine.incident_facts import Known
 from remediator.engine.policies import Policies
-from remediator.errors import Conflict, NotFound, StoreError
-from remediator.model import (
-    MINUTE,
-    SECOND,
-    AuditEvent,
-    Incident,
-    IncidentId,
-    Instant,
-    Message,
-    Millis,
-    Run,
-    RunId,
-    Severity,
-    State,
-    span,
-)
+from remediator.engine.telling import Telling, event, events, messages, posts
+from remediator.errors import Conflict, StoreError
+from remediator.model import SECOND, Incident, IncidentId, Instant, Millis, Run, Severity
 from remediator.notify import incident as texts
-from remediator.notify.audience import Heard, Routing
-from remediator.notify.incident import Course, Facts, Text
-from remediator.policy.escalation import Escalation, Step
-from remediator.policy.schema import Policy
 
 log = structlog.get_logger()
 
 _BATCH = 100
-_COURSES = 20
-"""Runs that one message speaks of, the latest; an incident may have very many."""
 _LAGGING = Millis(30 * SECOND)
 """How long a process that cannot load the active policies leaves incidents to those that can."""
-
-
-EVERY = Millis(15 * MINUTE)
-"""From one status update to the next, as the runbooks have it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Telling:
-    """What the settings say of how people are told."""
-
-    routing: Routing
-    every: Millis = EVERY
-    channel: str = ""
-    war_room: str = ""
-    public_names: tuple[tuple[str, str], ...] = ()
 
 
 class Incidents:
@@ -84,6 +48,7 @@ class Incidents:
         self._store = store
         self._policies = policies
         self._telling = telling
+        self._known = Known(store, policies, telling)
         self._told = told
         self._idle = idle
 
@@ -137,7 +102,7 @@ class Incidents:
                 progress=msgspec.structs.replace(incident.progress, comment=comment),
                 next_at=await self._store.now(),  # what is due anew is computed at the next look
                 acknowledged_by=actor,
-                events=(_event("incident.acknowledged", incident, actor, comment=comment),),
+                events=(event("incident.acknowledged", incident, actor, comment=comment),),
             )
             changed = await self._store.change_incident(incident, change)
             if changed is not None:
@@ -170,7 +135,7 @@ class Incidents:
                 continue
             gravest, progress = incident.severity, incident.progress
             for run in runs:
-                policy = self._policy(run.policy)
+                policy = self._known.policy(run.policy)
                 if policy is not None and policy.severity.rank < gravest.rank:
                     gravest = policy.severity
                     progress = msgspec.structs.replace(
@@ -183,7 +148,7 @@ class Incidents:
                 severity=gravest,
                 runs=tuple(run.id for run in runs),
                 events=tuple(
-                    _event(
+                    event(
                         "incident.updated", incident, run=run, severity=gravest, was=incident.severity.value
                     )
                     for run in runs
@@ -195,26 +160,26 @@ class Incidents:
         now = await self._store.now()
         if not self._policies.usable and incident.next_at is not None and now - incident.next_at < _LAGGING:
             return
-        escalation = self._escalation
+        escalation = self._known.escalation
         steps = chain(escalation, incident.progress.chain, self._telling.routing.ourselves)
         deadline = escalation.deadline(incident.severity)
         due = turn(incident, steps, deadline, self._telling.every, now)
-        facts = await self._facts(incident, now, due, steps)
+        facts = await self._known.facts(incident, now, due, steps)
         change = IncidentChange(
             progress=due.progress,
             next_at=due.next_at,
-            events=_events(incident, due, deadline),
-            messages=self._messages(facts, due),
+            events=events(incident, due, deadline),
+            messages=messages(self._telling.routing, facts, due),
         )
         if await self._store.change_incident(incident, change) is not None:
             self._after(change)
 
     async def _over(self, incident: Incident, actor: str = "", comment: str = "") -> Incident | None:
         now = await self._store.now()
-        facts = await self._facts(incident, now)
+        facts = await self._known.facts(incident, now)
         progress = incident.progress
         heard = self._telling.routing.heard("resolved", incident.severity, progress.called)
-        said = _posts(
+        said = posts(
             incident,
             heard,
             texts.resolved(facts, actor, comment),
@@ -225,85 +190,13 @@ class Incidents:
             progress=msgspec.structs.replace(progress, comment=comment or progress.comment, news=()),
             next_at=None,
             resolved=True,
-            events=(_event("incident.resolved", incident, actor or "daemon", comment=comment),),
+            events=(event("incident.resolved", incident, actor or "daemon", comment=comment),),
             messages=said,
         )
         changed = await self._store.change_incident(incident, change)
         if changed is not None:
             self._after(change)
         return changed
-
-    def _messages(self, facts: Facts, due: Turn) -> tuple[Message, ...]:
-        """One text for those who are called or told for the first time, another for those who know."""
-        incident, routing = facts.incident, self._telling.routing
-        first = routing.split(due.names)
-        if due.announce:
-            others = routing.heard("declared", incident.severity)
-            first = routing.split((*first.internal, *first.customers, *others.internal, *others.customers))
-        said: tuple[Message, ...] = ()
-        if due.announce or due.calls:
-            why = "" if due.announce else _why(incident, due, facts.now)
-            text = texts.declared(facts, why)
-            said += _posts(incident, first, text, texts.declared_outside(facts), facts.courses)
-        if due.update:
-            heard = routing.heard("updated", incident.severity, incident.progress.called)
-            rest = [name for name in (*heard.internal, *heard.customers) if name not in due.names]
-            # The log hears of news also where nobody else does.
-            if rest or not said:
-                outside = texts.updated_outside(facts)
-                said += _posts(incident, routing.split(rest), texts.updated(facts), outside, facts.courses)
-        return said
-
-    # ------------------------------------------------------------ what is known
-
-    async def _facts(
-        self, incident: Incident, now: Instant, due: Turn | None = None, steps: Sequence[Step] = ()
-    ) -> Facts:
-        runs = await self._store.incident_runs(incident.id)
-        kept = [run for run in runs if run.id in incident.progress.news]
-        courses = [await self._course(run, now) for run in _some(runs, kept)]
-        after = due.progress if due is not None else incident.progress
-        call = next_call(incident, after, steps)
-        said = f"{', '.join(call[1].notify)} is called at {texts.clock(call[0])}" if call is not None else ""
-        telling = self._telling
-        return Facts(
-            incident=incident,
-            now=now,
-            courses=tuple(courses),
-            next_call=said,
-            channel=telling.channel,
-            war_room=telling.war_room,
-            public_names=dict(telling.public_names),
-        )
-
-    async def _course(self, run: Run, now: Instant) -> Course:
-        policy = self._policy(run.policy)
-        episode = None
-        with contextlib.suppress(NotFound):  # retention may have been here
-            episode = await self._store.episode(run.alert)
-        note = ""
-        if run.outcome is not None:
-            for record in await self._store.audit(run=run.id, kind=f"run.{run.outcome}", limit=1):
-                note = str(record.event.data.get("note", ""))
-        verifying = run.state is State.VERIFY and run.open
-        return Course(
-            run=run,
-            episode=episode,
-            intents=tuple(await self._store.intents(run.id)) if run.progress.number else (),
-            next=following(run, now, policy.give_up if policy is not None else None),
-            note=note,
-            runbook=(policy.runbook or "") if policy is not None else "",
-            eta=run.progress.verify_until if verifying else None,
-        )
-
-    @property
-    def _escalation(self) -> Escalation:
-        current = self._policies.current
-        return current.escalation if current is not None else Escalation()
-
-    def _policy(self, name: str) -> Policy | None:
-        current = self._policies.current
-        return current.policies.get(name) if current is not None else None
 
     # ------------------------------------------------------------ around it
 
@@ -328,79 +221,6 @@ def _measured(found: Sequence[Incident]) -> None:
     metrics.OVERDUE_INCIDENTS.set(len(late))
 
 
-def _some(runs: Sequence[Run], kept: Sequence[Run]) -> list[Run]:
-    """The latest runs, and those there is news of."""
-    wanted = {run.id for run in (*runs[-_COURSES:], *kept[-_COURSES:])}
-    return [run for run in runs if run.id in wanted]
-
-
 def _must_be_open(incident: Incident) -> None:
     if incident.resolved_at is not None:
         raise Conflict(f"incident {incident.id} is resolved")
-
-
-def _why(incident: Incident, due: Turn, now: Instant) -> str:
-    so_far = ", ".join(incident.progress.called) or "nobody"
-    return f"nobody has acknowledged for {span(now - incident.opened_at)}; called so far: {so_far}"
-
-
-def _posts(
-    incident: Incident, heard: Heard, inside: Text, outside: Text, courses: Sequence[Course]
-) -> tuple[Message, ...]:
-    """The texts as messages; the one for ourselves is also written to the log, so it always goes."""
-    run = RunId(courses[-1].run.id) if courses else None
-    said = [_message(incident, inside, heard.internal, run)]
-    if heard.customers:
-        said.append(_message(incident, outside, heard.customers, None, public=True))
-    return tuple(said)
-
-
-def _message(
-    incident: Incident, text: Text, names: tuple[str, ...], run: RunId | None, public: bool = False
-) -> Message:
-    return Message(
-        chain="",
-        severity=incident.severity,
-        subject=text[0],
-        body=text[1],
-        run=run,
-        incident=incident.id,
-        notifiers=names,
-        public=public,
-    )
-
-
-def _event(
-    kind: str, incident: Incident, actor: str = "daemon", run: Run | None = None, **data: object
-) -> AuditEvent:
-    return AuditEvent(
-        kind=kind,
-        actor=actor,
-        alert=run.alert if run is not None else None,
-        run=run.id if run is not None else None,
-        policy=run.policy if run is not None else None,
-        target=incident.target,
-        data={"incident": incident.id, **data},
-    )
-
-
-def _events(incident: Incident, due: Turn, deadline: Millis | None) -> tuple[AuditEvent, ...]:
-    """Each step that is told; and that the acknowledgement is overdue, also if nobody is left to call."""
-    found: list[AuditEvent] = []
-    for call in due.calls:
-        by = "unacknowledged" if due.early and call is due.calls[-1] else "time"
-        found.append(
-            _event(
-                "incident.escalated", incident, chain=incident.progress.chain, step=call.key,
-                notifiers=list(call.names), because=by,
-            )
-        )  # fmt: skip
-    if due.overdue and deadline is not None:
-        event = _event("incident.overdue", incident, chain=incident.progress.chain)
-        seen = f"not acknowledged for {span(deadline)}"
-        found.append(
-            msgspec.structs.replace(
-                event, observed=seen, allowed=f"acknowledge_within {incident.severity}: {span(deadline)}"
-            )
-        )
-    return tuple(found)

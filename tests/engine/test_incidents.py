@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from remediator.engine.incidents import Incidents, Telling
+from remediator.engine.incidents import Incidents
+from remediator.engine.telling import Telling
 from remediator.errors import Conflict
 from remediator.model import HOUR, MINUTE, SECOND, Incident, IncidentId, Instant, Message, Millis, Severity
 from remediator.notify.audience import Routing

@@ -13,8 +13,9 @@ import pytest_asyncio
 
 from remediator.clock import DrivenClock, SystemClock
 from remediator.contracts import Declaration, Held, NewEffect
-from remediator.engine.incidents import Incidents, Telling
+from remediator.engine.incidents import Incidents
 from remediator.engine.policies import Policies
+from remediator.engine.telling import Telling
 from remediator.errors import Conflict
 from remediator.model import (
     HOUR,
