@@ -17,17 +17,17 @@ import psutil
 import psycopg
 import yaml
 
-from tests.servers.directory import remove, temporary
+from tests.servers.directory import temporary
 from tests.servers.ports import free_port, listens
 from tests.servers.postgres import Postgres
-from tests.servers.process import Failed, Process
+from tests.servers.process import Failed, Process, Served
 from tests.servers.web import answers
 
 SENDER = "bench"
 ROOT = Path(__file__).parent.parent
 
 
-class Server:
+class Server(Served):
     """What both have: a process, an address, CPU and memory."""
 
     def __init__(self, name: str) -> None:
@@ -74,23 +74,6 @@ class Server:
             raise Failed(f"{self.url} did not take every body: {report}\n{self.process.tail()}")
         report["cpu_us"] = (self.cpu() - before) * 1e6 / max(1, report["alerts"])
         return report
-
-    def __enter__(self) -> Self:
-        try:
-            self.process.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def close(self) -> None:
-        self.process.stop()
-        remove(self.directory)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Floor(Server):

@@ -15,6 +15,7 @@ from typing import Annotated, Any, cast
 import msgspec
 from pydantic import Field
 
+from remediator.catalogue import Catalogue
 from remediator.clock import DrivenClock
 from remediator.contracts import (
     Action,
@@ -49,17 +50,14 @@ from remediator.model import (
     Alert,
     AuditEvent,
     AuditRecord,
-    Blast,
     Episode,
     Instant,
     IntentOutcome,
-    Landed,
     Message,
     Millis,
     Plan,
     Reading,
     Reason,
-    Risk,
     Run,
     RunId,
     Sample,
@@ -70,6 +68,7 @@ from remediator.notify.audience import Routing
 from remediator.policy.set import PolicySet, compile_set
 from remediator.policy.vocabulary import Vocabulary
 from remediator.store import open_store
+from tests.fakes.sized import Sized
 
 START = Instant(1_800_000_000_000)
 
@@ -135,18 +134,16 @@ class ResizeParams(Params):
     """0: at once; else in steps of this size"""
 
 
-class Resize(Action[ResizeParams]):
+class Resize(Sized[ResizeParams]):
     """Adds to a group of the world."""
 
     name = "world.resize"
     summary = "Add to a group"
     params = ResizeParams
-    risk = Risk.REVERSIBLE
     idempotency = Idempotency("probe")
     landing_time = Millis(30 * SECOND)
     settle_time = Millis(5 * MINUTE)
     blast_unit = "members"
-    fields = ("size",)
     permissions = (Permission("world", "world:Resize", "to resize"),)
     example = {"action": "world.resize", "with": {"group": "gpu", "add": 2, "max": 10}}
 
@@ -169,15 +166,7 @@ class Resize(Action[ResizeParams]):
         if size >= goal:
             return Nothing(why=f"{size} already, at most {params.max}")
         after = min(goal, size + params.by) if params.by else goal
-        return Plan(
-            action=self.name,
-            target=observed.target,
-            before={"size": size},
-            after={"size": after},
-            blast=Blast(amount=after - size, whole=params.max, unit="members"),
-            params=params.model_dump(),
-            more=after < goal,
-        )
+        return self.change(observed, after, params.max, params.model_dump(), more=after < goal)
 
     def apply(self, context: Context, plan: Plan, token: str) -> dict[str, Any]:
         group = plan.target.key.removeprefix("world/earth/")
@@ -189,32 +178,6 @@ class Resize(Action[ResizeParams]):
             self.world.unsettled -= 1
             return Settled(done=False)
         return Settled(done=True)
-
-    def landed(self, observed: Observed, plan: Plan) -> Landed:
-        size = observed.fields["size"]
-        if size == plan.after["size"]:
-            return Landed.APPLIED
-        return Landed.NOT_APPLIED if size == plan.before["size"] else Landed.UNCLEAR
-
-    def undo(self, observed: Observed, plan: Plan) -> Plan | Nothing:
-        size = observed.fields["size"]
-        if size == plan.before["size"]:
-            return Nothing(why="already back")
-        if size != plan.after["size"]:
-            raise Refused(
-                Reason.CHANGED_BY_PERSON,
-                f"size is {size}, was left at {plan.after['size']}",
-                str(size),
-                str(plan.after["size"]),
-            )
-        return Plan(
-            action=self.name,
-            target=plan.target,
-            before={"size": size},
-            after={"size": plan.before["size"]},
-            blast=plan.blast,
-            params=plan.params,
-        )
 
 
 class ResizeByToken(Resize):
@@ -292,29 +255,18 @@ class Level(Check[LevelParams]):
         return Reading(samples=samples)
 
 
-class Known:
+class Known(Catalogue):
     """A catalogue of what the world offers."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._actions = {
-            a.name: a for a in (Resize(world), ResizeByToken(world), ResizeIfSame(world), Reshape(world))
-        }
-        self._checks = {c.name: c for c in (Level(world),)}
+        resizing = (Resize(world), ResizeByToken(world), ResizeIfSame(world), Reshape(world))
+        super().__init__(resizing, [Level(world)])
 
     def action(self, name: str) -> Action[Any] | None:
         if self._world.broken:
             raise RuntimeError("the catalogue is broken")
-        return self._actions.get(name)
-
-    def check(self, name: str) -> Check[Any] | None:
-        return self._checks.get(name)
-
-    def actions(self) -> Sequence[Action[Any]]:
-        return tuple(self._actions.values())
-
-    def checks(self) -> Sequence[Check[Any]]:
-        return tuple(self._checks.values())
+        return super().action(name)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from jsonschema import Draft7Validator, Draft202012Validator
 
 from remediator.policy import json_schema
 from remediator.policy.document import read
-from tests.policy.words import Words, good
+from tests.policy.words import VOCABULARY, good
 
-SCHEMA = json_schema(Words())
+SCHEMA = json_schema(VOCABULARY.catalogue)
 
 
 def errors(*replace: tuple[str, str]) -> list[str]:

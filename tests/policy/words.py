@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from remediator.catalogue import Catalogue
 from remediator.contracts import (
     Action,
     Check,
@@ -96,28 +97,8 @@ class Latency(Depth):
     unit = "s"
 
 
-class Words:
-    """A catalogue."""
-
-    def __init__(self) -> None:
-        self._actions: dict[str, Action[Any]] = {a.name: a for a in (Resize(), Drop())}
-        self._checks: dict[str, Check[Any]] = {c.name: c for c in (Depth(), Latency())}
-
-    def action(self, name: str) -> Action[Any] | None:
-        return self._actions.get(name)
-
-    def check(self, name: str) -> Check[Any] | None:
-        return self._checks.get(name)
-
-    def actions(self) -> Sequence[Action[Any]]:
-        return list(self._actions.values())
-
-    def checks(self) -> Sequence[Check[Any]]:
-        return list(self._checks.values())
-
-
 VOCABULARY = Vocabulary(
-    catalogue=Words(),
+    catalogue=Catalogue([Resize(), Drop()], [Depth(), Latency()]),
     connections={"aws-prod": "aws", "aws-test": "aws", "orders": "postgres"},
     senders=frozenset({"alertmanager-prod", "gcp-prod"}),
     notifiers=frozenset({"primary", "team"}),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any, Self
 
 import yaml
 
-from tests.servers.directory import remove, temporary
+from tests.servers.directory import temporary
 from tests.servers.ports import free_port
-from tests.servers.process import Process, find
+from tests.servers.process import Process, Served, find
 from tests.servers.web import answers, get
 
 
@@ -37,7 +36,7 @@ def webhook_config(
     }
 
 
-class Alertmanager:
+class Alertmanager(Served):
     """Alertmanager on 127.0.0.1, alone (no cluster).
 
     Args:
@@ -76,19 +75,3 @@ class Alertmanager:
         """The alerts it holds."""
         found: list[dict[str, Any]] = get(f"{self.url}/api/v2/alerts")
         return found
-
-    def close(self) -> None:
-        self.process.stop()
-        remove(self.directory)
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-from typing import Self
 
-from tests.servers.directory import remove, temporary
+from tests.servers.directory import temporary
 from tests.servers.ports import free_port
-from tests.servers.process import Process
+from tests.servers.process import Process, Served
 from tests.servers.web import answers, post
 
 ACCOUNT = "123456789012"
 CREDENTIALS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
 
 
-class Moto:
+class Moto(Served):
     """A moto server on 127.0.0.1. Its account is `ACCOUNT`; any credentials do."""
 
     def __init__(self) -> None:
@@ -35,20 +33,3 @@ class Moto:
     def reset(self) -> None:
         """Forget everything, for the next test."""
         post(f"{self.url}/moto-api/reset", b"")
-
-    def __enter__(self) -> Self:
-        try:
-            self.process.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def close(self) -> None:
-        self.process.stop()
-        remove(self.directory)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

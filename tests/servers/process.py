@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.servers.directory import remove
+
 
 class Missing(RuntimeError):
     """A program that a test needs is not installed; the message says how to get it."""
@@ -182,3 +184,30 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class Served:
+    """A process with a directory of its own, both gone at the end of a `with`."""
+
+    process: Process
+    directory: Path
+
+    def start(self) -> Self:
+        self.process.start()
+        return self
+
+    def close(self) -> None:
+        self.process.stop()
+        remove(self.directory)
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

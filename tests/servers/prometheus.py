@@ -7,19 +7,18 @@ works in rounds of five seconds: a test that shares one for several cases saves 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
 import yaml
 
-from tests.servers.directory import remove, temporary
+from tests.servers.directory import temporary
 from tests.servers.ports import free_port
-from tests.servers.process import Process, find
+from tests.servers.process import Process, Served, find
 from tests.servers.web import answers, get
 
 
-class Prometheus:
+class Prometheus(Served):
     """Prometheus on 127.0.0.1.
 
     Args:
@@ -99,19 +98,3 @@ class Prometheus:
         """The alerts that are pending or firing now."""
         found: list[dict[str, Any]] = get(f"{self.url}/api/v1/alerts")["data"]["alerts"]
         return found
-
-    def close(self) -> None:
-        self.process.stop()
-        remove(self.directory)
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.servers.directory import remove, temporary
+from tests.servers.directory import temporary
 from tests.servers.ports import free_port, listens
-from tests.servers.process import Missing, Process, find
+from tests.servers.process import Missing, Process, Served, find
 
 
 def binary() -> str:
@@ -32,7 +30,7 @@ def wheel() -> str:
     )
 
 
-class Redis:
+class Redis(Served):
     """Redis (or Valkey) on 127.0.0.1; `process.stop()` and `process.start()` make it come back empty.
 
     Args:
@@ -53,20 +51,3 @@ class Redis:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
-
-    def __enter__(self) -> Self:
-        try:
-            self.process.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def close(self) -> None:
-        self.process.stop()
-        remove(self.directory)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 from pydantic import Field
 
 from remediator.contracts import (
-    Action,
     Check,
     Context,
     Idempotency,
@@ -19,10 +17,10 @@ from remediator.contracts import (
     Params,
     Permission,
     Selector,
-    Settled,
 )
-from remediator.errors import Permanent, Refused
-from remediator.model import Blast, Landed, Millis, Plan, Reading, Reason, Risk, Sample, Target
+from remediator.errors import Permanent
+from remediator.model import Millis, Plan, Reading, Sample, Target
+from tests.fakes.sized import Sized
 
 
 class OpenParams(Params):
@@ -31,13 +29,12 @@ class OpenParams(Params):
     by: int = Field(default=1, ge=1, le=10)
 
 
-class Open(Action[OpenParams]):
+class Open(Sized[OpenParams]):
     """Opens a valve further."""
 
     name = "valve.open"
     summary = "Open a valve further"
     params = OpenParams
-    risk = Risk.REVERSIBLE
     irreversible = "this is a test"
     idempotency = Idempotency("probe")
     landing_time = Millis(100)
@@ -62,24 +59,11 @@ class Open(Action[OpenParams]):
         turns = observed.fields["turns"]
         if turns >= 10:
             return Nothing(why="it is wide open")
-        return Plan(
-            action=self.name,
-            target=observed.target,
-            before={"turns": turns},
-            after={"turns": min(10, turns + params.by)},
-            blast=Blast(amount=params.by, whole=10, unit="turns"),
-            params=params.model_dump(),
-        )
+        return self.change(observed, min(10, turns + params.by), 10, params.model_dump())
 
     def apply(self, context: Context, plan: Plan, token: str) -> dict[str, Any]:
         (Path(plan.params["directory"]) / plan.params["name"]).write_text(str(plan.after["turns"]))
         return {}
-
-    def settled(self, context: Context, plan: Plan) -> Settled:
-        return Settled(done=True)
-
-    def landed(self, observed: Observed, plan: Plan) -> Landed:
-        return Landed.APPLIED if observed.fields == plan.after else Landed.NOT_APPLIED
 
 
 class Lend(Open):
@@ -88,13 +72,6 @@ class Lend(Open):
     name = "valve.lend"
     irreversible = None
     example = {"action": name, "with": {"directory": "/nowhere", "name": "main"}}
-
-    def undo(self, observed: Observed, plan: Plan) -> Plan | Nothing:
-        if observed.fields == plan.before:
-            return Nothing(why="it is as it was")
-        if observed.fields != plan.after:
-            raise Refused(Reason.CHANGED_BY_PERSON, f"it is open by {observed.fields['turns']}")
-        return msgspec.structs.replace(plan, before=plan.after, after=plan.before)
 
 
 class LevelParams(Params):

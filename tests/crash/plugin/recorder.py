@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import httpx2
-import msgspec
 from pydantic import Field
 
 from remediator.clients.http import HttpClient
 from remediator.contracts import (
-    Action,
     ConnectionOf,
     Context,
     Idempotency,
@@ -20,10 +18,10 @@ from remediator.contracts import (
     Params,
     Permission,
     Selector,
-    Settled,
 )
-from remediator.errors import Ambiguous, Refused, Temporary
-from remediator.model import Blast, Landed, Millis, Plan, Reason, Risk, Target
+from remediator.errors import Ambiguous, Temporary
+from remediator.model import Millis, Plan, Target
+from tests.fakes.sized import Sized
 
 
 class GrowParams(Params):
@@ -34,17 +32,15 @@ class GrowParams(Params):
     url: str
 
 
-class Grow(Action[GrowParams]):
+class Grow(Sized[GrowParams]):
     """Adds to a size at the recording provider."""
 
     name = "recorder.grow"
     summary = "Grow something at the recording provider"
     params = GrowParams
-    risk = Risk.REVERSIBLE
     idempotency = Idempotency("probe")
     landing_time = Millis(300)
     blast_unit = "units"
-    fields = ("size",)
     permissions = (Permission("http", "POST", "to grow"),)
     example = {"action": name, "with": {"connection": "recorder", "name": "a", "url": "http://127.0.0.1"}}
 
@@ -65,14 +61,7 @@ class Grow(Action[GrowParams]):
         after = min(size + params.add, params.max)
         if after <= size:
             return Nothing(why=f"{size} already")
-        return Plan(
-            action=self.name,
-            target=observed.target,
-            before={"size": size},
-            after={"size": after},
-            blast=Blast(amount=after - size, whole=float(params.max), unit="units"),
-            params=params.model_dump(),
-        )
+        return self.change(observed, after, params.max, params.model_dump())
 
     def apply(self, context: Context, plan: Plan, token: str) -> dict[str, Any]:
         call = {"name": plan.params["name"], "token": token, **plan.before, "after": plan.after["size"]}
@@ -83,20 +72,3 @@ class Grow(Action[GrowParams]):
         except httpx2.HTTPError as error:
             raise Ambiguous(f"provider: {type(error).__name__}") from error
         return {"size": plan.after["size"]}
-
-    def settled(self, context: Context, plan: Plan) -> Settled:
-        return Settled(done=True)
-
-    def landed(self, observed: Observed, plan: Plan) -> Landed:
-        size = observed.fields["size"]
-        if size == plan.after["size"]:
-            return Landed.APPLIED
-        return Landed.NOT_APPLIED if size == plan.before["size"] else Landed.UNCLEAR
-
-    def undo(self, observed: Observed, plan: Plan) -> Plan | Nothing:
-        size = observed.fields["size"]
-        if size == plan.before["size"]:
-            return Nothing(why="already back")
-        if size != plan.after["size"]:
-            raise Refused(Reason.CHANGED_BY_PERSON, f"size is {size}", str(size), str(plan.after["size"]))
-        return msgspec.structs.replace(plan, before=plan.after, after=plan.before)

@@ -25,7 +25,8 @@ from remediator.contracts import (
     Settled,
 )
 from remediator.errors import Ambiguous, Refused, Temporary
-from remediator.model import Blast, Landed, Millis, Plan, Reading, Reason, Risk, Sample, Target
+from remediator.model import Millis, Plan, Reading, Reason, Risk, Sample, Target
+from tests.fakes.sized import Sized
 
 _LANDING = Millis(2_000)
 _URL = "http://127.0.0.1:1"
@@ -41,18 +42,16 @@ class GrowParams(NameParams):
     max: int = Field(default=100, ge=1, le=1000)
 
 
-class Grow(Action[GrowParams]):
+class Grow(Sized[GrowParams]):
     """Makes a thing bigger. Whether it took effect can be seen; nothing keeps it from doing so twice."""
 
     name = "works.grow"
     summary = "Grow a thing of the witness"
     params = GrowParams
-    risk = Risk.REVERSIBLE
     idempotency = Idempotency("probe")
     landing_time = _LANDING
     settle_time = Millis(10_000)
     blast_unit = "units"
-    fields = ("size",)
     permissions = (Permission("http", "POST", "to grow"),)
     example = {"action": "works.grow", "with": {"name": "a", "url": _URL}}
     kind = "probe"
@@ -69,7 +68,7 @@ class Grow(Action[GrowParams]):
         size = observed.fields["size"]
         if size + params.add > params.max:
             return Nothing(why=f"{size} already, at most {params.max}")
-        return self._plan(observed, size + params.add, params.model_dump())
+        return self.change(observed, size + params.add, params.max, params.model_dump())
 
     def apply(self, context: Context, plan: Plan, token: str) -> dict[str, Any]:
         by = plan.after["size"] - plan.before["size"]
@@ -85,32 +84,6 @@ class Grow(Action[GrowParams]):
 
     def settled(self, context: Context, plan: Plan) -> Settled:
         return Settled(done=not _get(GrowParams.model_validate(plan.params))["busy"])
-
-    def landed(self, observed: Observed, plan: Plan) -> Landed:
-        size = observed.fields["size"]
-        if size == plan.after["size"]:
-            return Landed.APPLIED
-        return Landed.NOT_APPLIED if size == plan.before["size"] else Landed.UNCLEAR
-
-    def undo(self, observed: Observed, plan: Plan) -> Plan | Nothing:
-        size = observed.fields["size"]
-        if size == plan.before["size"]:
-            return Nothing(why="already back")
-        if size != plan.after["size"]:
-            raise Refused(Reason.CHANGED_BY_PERSON, f"size is {size}", str(size), str(plan.after["size"]))
-        return self._plan(observed, plan.before["size"], plan.params)
-
-    def _plan(self, observed: Observed, after: int, params: dict[str, Any]) -> Plan:
-        size = observed.fields["size"]
-        return Plan(
-            action=self.name,
-            target=observed.target,
-            before={"size": size},
-            after={"size": after},
-            blast=Blast(amount=abs(after - size), whole=float(params["max"]), unit="units"),
-            params=params,
-            version=observed.version,
-        )
 
 
 class Push(Grow):
