@@ -27,7 +27,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from remediator.model import Reason
+    from remediator.model import Instant, Reason
 
 
 class RemediatorError(Exception):
@@ -82,7 +82,21 @@ class Conflict(StoreError):
 
 
 class Braked(Conflict):
-    """A pause or a quarantine is on: what was to be done again is not permitted now."""
+    """A pause or a quarantine is on: what was to be done again is not permitted now.
+
+    Args:
+        reason: PAUSED or QUARANTINED.
+        observed: which brake, by whom and why.
+        allowed: what would have been allowed.
+        until: when it ends by itself, if it does.
+    """
+
+    def __init__(self, reason: Reason, observed: str, allowed: str, until: Instant | None = None) -> None:
+        super().__init__(observed)
+        self.reason = reason
+        self.observed = observed
+        self.allowed = allowed
+        self.until = until
 
 
 class AuthenticationError(RemediatorError):

@@ -23,14 +23,13 @@ from remediator.engine.link import Links
 from remediator.engine.policies import Compile, Policies
 from remediator.engine.telling import Telling
 from remediator.engine.threads import Threads
-from remediator.engine.upkeep import JUMP
 from remediator.engine.worker import Worker
 from remediator.errors import ActionError, ConfigurationError
 from remediator.live.announcing import announcing
 from remediator.live.exchange import Exchange
 from remediator.live.flood import Flood
 from remediator.live.hub import Hub
-from remediator.model import Episode, Instant
+from remediator.model import JUMP, Episode, Instant
 from remediator.notify.apprise import AppriseNotifier
 from remediator.notify.audience import Routing
 from remediator.notify.direct import StorePager

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
+
 from remediator.clock import SteadyClock
-from remediator.engine.upkeep import JUMP, ClockWatch
-from remediator.model import DAEMON, HOUR, SECOND, ControlKind, Instant, Millis
+from remediator.engine.upkeep import ClockWatch
+from remediator.model import (
+    DAEMON,
+    HOUR,
+    JUMP,
+    SECOND,
+    AuditEvent,
+    Control,
+    ControlKind,
+    Instant,
+    Message,
+    Millis,
+    Severity,
+)
+from remediator.store import open_store
 from tests.engine.world import START, Rig
 
 
@@ -62,6 +77,24 @@ async def test_the_pause_is_written_before_anybody_sees_the_new_time() -> None:
         assert "+2h" in pause.reason
         assert clock.now() == START + SECOND + 2 * HOUR
         assert Millis(clock.jump()) == 0
+
+
+@pytest.mark.parametrize("by", [Millis(2 * HOUR), Millis(-2 * HOUR)])
+async def test_a_jump_is_followed_once_though_it_is_told_twice(by: Millis) -> None:
+    """The answer to the first may have been lost. What was due is due, before and after."""
+    hardware = Hardware()
+    clock = hardware.clock()
+    store = open_store("sqlite://", clock, receivers={})
+    await store.open()
+    call = Message(chain=DAEMON, severity=Severity.P1, subject="s", body="b")
+    await store.record((), (call,))
+    hardware.tick(SECOND, jump=by)
+    pause = Control(kind=ControlKind.PAUSE, scope="", reason="r", actor="daemon", since=clock.now())
+    for _ in range(2):
+        await store.jumped(by, pause, AuditEvent(kind="control.paused"), (), clock)
+        assert clock.now() == START + SECOND + by
+        assert [one.message for one in await store.due_messages(10)] == [call]
+    await store.close()
 
 
 async def test_of_several_who_see_a_database_clock_jump_one_says_so() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from remediator.contracts.admission import Arrivals, Flapping
+from remediator.contracts.clock import Jumping
 from remediator.model import AuditEvent, Control, ControlKind, Effect, Instant, Message, Millis, Run, RunId
 
 
@@ -33,10 +34,21 @@ class Brakes(Protocol):
         or about this very alert."""
 
     async def jumped(
-        self, by: Millis, control: Control, event: AuditEvent, messages: Sequence[Message] = ()
+        self,
+        by: Millis,
+        control: Control,
+        event: AuditEvent,
+        messages: Sequence[Message] = (),
+        clock: Jumping | None = None,
     ) -> None:
-        """`set_control`, and every timer that is still to come is moved by so much: the clock of this
-        store jumps right after. Only for a store whose clock is its owner's."""
+        """`set_control`, and every timer that is still to come is moved by so much. Only for a store
+        whose clock is its owner's.
+
+        Args:
+            clock: the one that jumped. It is asked in the transaction by how much, and follows right
+                after it is committed: nobody looks at moved timers by the old time, and what is
+                asked for twice, because an answer was lost, is done once.
+        """
 
     async def clear_control(self, kind: ControlKind, scope: str, event: AuditEvent) -> bool: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -22,12 +23,13 @@ from remediator.engine.moves import ended, later, patient, waiting
 from remediator.engine.reverting import reverting
 from remediator.engine.settling import settling
 from remediator.engine.step import NO_EXTRA, Admit, End, Extra, Fail, Go, Later, Reissue, Step, Wait
-from remediator.engine.unknown import quarantine, unknown
+from remediator.engine.unknown import braked, quarantine, unknown
 from remediator.engine.verify import verify
 from remediator.errors import ActionError, Braked, LeaseLost, Refused, StoreError, StoreUnavailable
 from remediator.model import (
     AuditEvent,
     Instant,
+    Intent,
     IntentKind,
     IntentOutcome,
     Outcome,
@@ -86,18 +88,18 @@ async def advance(case: Case, asking: float = ASKING) -> Run:
                 run, intent = answer
                 events, extra = (), NO_EXTRA
                 case = replace(case, run=run, intents=(*case.intents, intent))
-                step = resolve(case, await act(case, intent, asked))
+                case, step = await _call(case, intent, asked)
                 acted = True
             else:
                 step = resolve(case, held(case, answer))
         elif isinstance(step, Reissue):
             try:
                 case = await _reissue(case, step, events, extra)
-            except Braked as error:  # set since it was looked at: the next look says what that means
-                step = Later(case.run.state, case.now, case.progress, observed=str(error), allowed="no brake")
+            except Braked as error:  # set since it was looked at
+                step = resolve(case, braked(case, step.intent, error))
             else:
                 events, extra = (), NO_EXTRA
-                step = resolve(case, await act(case, step.intent, asked))
+                case, step = await _call(case, step.intent, asked)
                 acted = True
         if isinstance(step, Go) and acted:
             # What the outside world answered is written before anything else is asked of it.
@@ -154,6 +156,17 @@ async def _ask(case: Case, until: float) -> Step:
         )
     except ActionError as error:
         return Wait(Reason.CHECK_UNANSWERED, str(error), "an answer")
+
+
+async def _call(case: Case, intent: Intent, asked: float) -> tuple[Case, Step]:
+    """The case as the call left it, and what comes next. A run that waits from here on counts by what its
+    row says: the clock may have jumped under the call, and the row with it."""
+    step = await act(case, intent, asked)
+    if isinstance(step, Wait):
+        with contextlib.suppress(StoreError):  # else as it was: the outcome comes first
+            row, now = await case.tools.store.run(case.run.id), await case.tools.store.now()
+            case = replace(case, now=now, run=msgspec.structs.replace(case.run, progress=row.progress))
+    return case, resolve(case, step)
 
 
 async def _reissue(case: Case, step: Reissue, events: tuple[AuditEvent, ...], extra: Extra) -> Case:

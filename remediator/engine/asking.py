@@ -70,10 +70,11 @@ def granted(case: Case, plan: Plan, found: Sequence[Approval], now: Instant) -> 
     if not found or (found[0].rung, found[0].step) != place:
         return None, ""
     latest = found[0]
-    if latest.decision is not Decision.APPROVED or latest.used_by is None:
+    if latest.decision is not Decision.APPROVED:
         return None, ""
-    if now > latest.used_by and not case.done_here:
-        return None, f"approval {latest.id} had to be used by {moment(latest.used_by)}"
+    over = latest.unusable(now)
+    if over and not case.done_here:
+        return None, f"approval {latest.id}: {over}"
     why = uncovered(latest.plan, plan, [intent.plan for intent in case.done_here])
     return (None, f"approval {latest.id} does not cover it: {why}") if why else (latest, "")
 

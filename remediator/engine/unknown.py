@@ -11,7 +11,7 @@ from remediator.engine.case import Case
 from remediator.engine.execute import pure
 from remediator.engine.guards import not_quarantined, paused
 from remediator.engine.step import End, Extra, Go, Later, Reissue, Step, Wait
-from remediator.errors import ActionError, Refused
+from remediator.errors import ActionError, Braked, Refused
 from remediator.model import Control, ControlKind, Intent, IntentOutcome, Landed, Outcome, Reason, State
 
 
@@ -61,6 +61,13 @@ def may_reissue(action: Action[Any], intent: Intent, case: Case) -> bool:
     if not idempotency.reissuable or age >= case.policy.give_up + action.landing_time:
         return False
     return idempotency.kind == "conditional" or age < idempotency.valid
+
+
+def braked(case: Case, intent: Intent, brake: Braked) -> Wait | End:
+    """What a brake that was set after the look means for the call: as if the look had met it."""
+    if brake.reason is Reason.QUARANTINED:
+        return quarantine(case, intent, f"it was not applied, and {brake}")
+    return Wait(brake.reason, brake.observed, brake.allowed, until=brake.until)
 
 
 def quarantine(case: Case, intent: Intent, seen: str) -> End:

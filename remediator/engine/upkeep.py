@@ -21,6 +21,7 @@ from remediator.engine.policies import Policies
 from remediator.errors import StoreError
 from remediator.model import (
     DAEMON,
+    JUMP,
     SECOND,
     AuditEvent,
     Control,
@@ -33,10 +34,6 @@ from remediator.model import (
 )
 
 log = structlog.get_logger()
-
-JUMP = Millis(30 * SECOND)
-"""A wall clock that moved by this much more or less than time did is not to be trusted with budgets."""
-
 
 _PROBE = 5.0
 """Seconds between two probes of a store that takes writes."""
@@ -196,7 +193,6 @@ class ClockWatch:
             jump = self._clock.jump()
             if jump:
                 await self._pause(jump, self._clock.now())
-                self._clock.accept()
             return
         wall, steady = await self._store.now(), asyncio.get_running_loop().time()
         before, self._last = self._last, (wall, steady)
@@ -228,7 +224,7 @@ class ClockWatch:
             chain=DAEMON, severity=Severity.P1, subject=f"[P1] remediator paused: {seen}", body=body
         )
         if self._clock is not None:
-            await self._store.jumped(jump, control, event, (told,))
+            await self._store.jumped(jump, control, event, (told,), self._clock)
         else:  # several see this clock, and one shift too many could look at a call too early
             await self._store.set_control(control, event, (told,))
         log.error("clock.jumped", observed=seen, do="check the clock, then: remediator resume")

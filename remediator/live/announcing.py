@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from remediator.contracts import Admission, Delivery, Held, IncidentChange, Match, Move, Receipt, Store
+from remediator.contracts import (
+    Admission,
+    Delivery,
+    Held,
+    IncidentChange,
+    Jumping,
+    Match,
+    Move,
+    Receipt,
+    Store,
+)
 from remediator.live.hub import Hub, Kind
 from remediator.model import (
     Approval,
@@ -71,9 +81,14 @@ class _Announcing:
         return stands
 
     async def jumped(
-        self, by: Millis, control: Control, event: AuditEvent, messages: Sequence[Message] = ()
+        self,
+        by: Millis,
+        control: Control,
+        event: AuditEvent,
+        messages: Sequence[Message] = (),
+        clock: Jumping | None = None,
     ) -> None:
-        await self._store.jumped(by, control, event, messages)
+        await self._store.jumped(by, control, event, messages, clock)
         self._hub.tell(Kind.CONTROL, f"{control.kind}:{control.scope}")
 
     async def trip(self, control: Control, event: AuditEvent, messages: Sequence[Message] = ()) -> bool:

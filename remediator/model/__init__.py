@@ -17,7 +17,7 @@ from remediator.model.plan import Blast, Plan, Risk, Target, flat
 from remediator.model.reading import Reading, Sample
 from remediator.model.reason import Reason, Verdict
 from remediator.model.run import BEFORE_ADMIT, Mode, Origin, Outcome, Progress, Run, State
-from remediator.model.time import DAY, HOUR, MINUTE, SECOND, Instant, Millis, moment, span
+from remediator.model.time import DAY, HOUR, JUMP, MINUTE, SECOND, Instant, Millis, moment, span
 from remediator.model.value import AlertId, IncidentId, RunId, Struct
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "DAEMON",
     "DAY",
     "HOUR",
+    "JUMP",
     "LEFT_TO_PERSON",
     "MINUTE",
     "SECOND",

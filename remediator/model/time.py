@@ -13,6 +13,8 @@ SECOND = Millis(1_000)
 MINUTE = Millis(60_000)
 HOUR = Millis(3_600_000)
 DAY = Millis(86_400_000)
+JUMP = Millis(30 * SECOND)
+"""A clock that moved by this much more or less than time did is not to be trusted with budgets."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

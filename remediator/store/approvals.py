@@ -12,6 +12,7 @@ from remediator.model import (
     Approval,
     AuditEvent,
     Decision,
+    Instant,
     IntentKind,
     Mode,
     Plan,
@@ -55,6 +56,7 @@ class _Data(msgspec.Struct, frozen=True):
     step: int = 0
     steps: int = 1
     started_by: str = ""
+    link_until: Instant | None = None
     shown: dict[str, object] = {}
 
 
@@ -80,6 +82,7 @@ def value(row: Row) -> Approval:
         step=data.step,
         steps=data.steps,
         started_by=data.started_by,
+        link_until=None if data.link_until == row[5] else data.link_until,
         data=data.shown,
     )
 
@@ -87,7 +90,14 @@ def value(row: Row) -> Approval:
 def ask(tx: Tx, run: Run, question: Approval) -> None:
     """Write down what a run waits for. A former question that nobody answered is withdrawn."""
     close(tx, run)
-    data = _Data(question.rung, question.step, question.steps, question.started_by, question.data)
+    data = _Data(
+        question.rung,
+        question.step,
+        question.steps,
+        question.started_by,
+        question.expires_at,
+        question.data,
+    )
     tx.run(
         _INSERT,
         {
@@ -166,14 +176,12 @@ def held(tx: Tx, run: Run, admission: Admission) -> Held | None:
     place = (run.id, intent.rung, intent.step, intent.plan.target.key)
     if (found.run, found.rung, found.step, found.plan.target.key) != place:
         return _not_approved(f"approval {found.id} is about something else", "one for this very action")
-    if found.decision is not Decision.APPROVED or found.used_by is None:
+    if found.decision is not Decision.APPROVED:
         return _not_approved(f"approval {found.id} is {found.decision or 'not decided'}", "approved")
     begun = tx.one(_BEGUN, {"run": run.id, "rung": intent.rung, "step": intent.step})
-    if begun is None and tx.now > found.used_by:
-        return _not_approved(
-            f"approval {found.id} was given at {moment(found.decided_at or tx.now)}",
-            f"used by {moment(found.used_by)}",
-        )
+    over = found.unusable(tx.now)
+    if begun is None and over:
+        return _not_approved(f"approval {found.id}: {over}", "one that may be used now")
     return None
 
 

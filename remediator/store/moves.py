@@ -11,6 +11,7 @@ from remediator.errors import Braked, Conflict, LeaseLost, NotFound
 from remediator.model import (
     BEFORE_ADMIT,
     AuditEvent,
+    ControlKind,
     Instant,
     Intent,
     IntentOutcome,
@@ -130,8 +131,13 @@ def _permitted_again(tx: Tx, run: Run, number: int) -> None:
     key, text = row
     brake = brakes.stopping(tx, run.policy, Target(name=text or run.target or key, key=key))
     if brake is not None:
-        what = brake.scope or "the daemon"
-        raise Braked(f"{what} has a {brake.kind} by {brake.actor}: {brake.reason}")
+        paused = brake.kind is ControlKind.PAUSE
+        raise Braked(
+            Reason.PAUSED if paused else Reason.QUARANTINED,
+            f"{brake.scope or 'the daemon'}: {brake.reason} (by {brake.actor})",
+            "not paused" if paused else "a target that is not quarantined",
+            brake.until,
+        )
 
 
 def cancel(tx: Tx, id: RunId, event: AuditEvent) -> Run:

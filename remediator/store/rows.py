@@ -72,6 +72,11 @@ def decode(text: str | bytes) -> Any:
     return msgspec.json.decode(text)
 
 
+def progress(text: str) -> Progress:
+    """What the column `progress` of a run says."""
+    return _progress.decode(text)
+
+
 def run(row: Row) -> Run:
     return Run(
         id=row[0],
@@ -91,7 +96,7 @@ def run(row: Row) -> Run:
         updated_at=row[14],
         next_at=row[15],
         epoch=row[16],
-        progress=_progress.decode(row[17]),
+        progress=progress(row[17]),
     )
 
 

@@ -14,6 +14,7 @@ from remediator.contracts import (
     Flapping,
     Health,
     IncidentChange,
+    Jumping,
     Move,
     NotifierState,
     Outgoing,
@@ -257,15 +258,21 @@ class SqlStore(ABC):
         return await self._look(lambda tx: judging.healed(tx, run, flapping, run.target_key))
 
     async def jumped(
-        self, by: Millis, control: Control, event: AuditEvent, messages: Sequence[Message] = ()
+        self,
+        by: Millis,
+        control: Control,
+        event: AuditEvent,
+        messages: Sequence[Message] = (),
+        clock: Jumping | None = None,
     ) -> None:
-        def work(tx: Tx) -> None:
-            brakes.put(tx, control)
-            trail.append(tx, (event,))
-            outbox.post(tx, messages)
-            timers.shift(tx, by)
+        await self._write(lambda tx: self._jump(tx, by, control, event, messages))
 
-        await self._write(work)
+    @staticmethod
+    def _jump(tx: Tx, by: Millis, control: Control, event: AuditEvent, messages: Sequence[Message]) -> None:
+        brakes.put(tx, control)
+        trail.append(tx, (event,))
+        outbox.post(tx, messages)
+        timers.shift(tx, by)
 
     async def clear_control(self, kind: ControlKind, scope: str, event: AuditEvent) -> bool:
         was_on = await self._write(lambda tx: brakes.clear(tx, kind, scope, event))

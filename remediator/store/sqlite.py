@@ -10,12 +10,16 @@ from remediator.contracts import (
     Bad,
     Delivery,
     Held,
+    Jumping,
     Match,
     Receipt,
 )
 from remediator.errors import Conflict, StoreUnavailable
 from remediator.model import (
     AuditEvent,
+    Control,
+    Instant,
+    Message,
     Millis,
     Run,
 )
@@ -57,6 +61,24 @@ class SqliteStore(SqliteCalls, SqlStore):
 
     async def accept(self, delivery: Delivery, match: Match) -> Receipt:
         return await self._take(delivery, match)
+
+    async def jumped(
+        self,
+        by: Millis,
+        control: Control,
+        event: AuditEvent,
+        messages: Sequence[Message] = (),
+        clock: Jumping | None = None,
+    ) -> None:
+        def work(tx: SqliteTx) -> None:
+            moved = by if clock is None else clock.jump()
+            if moved:  # else it was done, and the answer to that was lost
+                self._jump(tx, moved, control, event, messages)
+            if clock is not None:
+                tx.now = Instant(tx.now + moved)  # for what shares this transaction
+                tx.then = clock.accept
+
+        await self._write(work)
 
     async def reject(
         self, sender: str, status: int, bad: Sequence[Bad], events: Sequence[AuditEvent]

@@ -42,6 +42,8 @@ class SqliteTx:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.now = Instant(0)
+        self.then: Callable[[], None] | None = None
+        """What is to be done once this is committed, before anything else is begun."""
         self._next: dict[str, int] = {}
 
     def load_ids(self) -> None:
@@ -90,6 +92,12 @@ class SqliteTx:
         """Begin the transaction, unless one is under way."""
         if not self.connection.in_transaction:
             self.connection.execute("BEGIN IMMEDIATE")
+
+    def committed(self) -> None:
+        """Do what was to be done then."""
+        then, self.then = self.then, None
+        if then is not None:
+            then()
 
     def run(self, sql: str, values: Values = NONE) -> int:
         self.begin()

@@ -7,8 +7,22 @@ What is counted backwards (budgets, cooldowns) is left alone: an intent from the
 
 from __future__ import annotations
 
-from remediator.model import Millis
+import msgspec
+
+from remediator.model import Instant, Millis, Progress
+from remediator.store import rows
 from remediator.store.tx import Tx
+
+# Whoever is about to write what it reckoned by the old time finds its lease gone, and looks anew. Not where a
+# call is under way: its outcome would be lost, and what it leads to is reckoned from when it came.
+_TAKE_BACK = """
+UPDATE run SET epoch = epoch + 1, lease_until = NULL, worker = NULL, woken = 0, next_at = :now
+WHERE outcome IS NULL AND lease_until IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM intent WHERE intent.run = run.id AND intent.outcome = 'pending')
+"""
+_PROGRESS = "SELECT id, progress FROM run WHERE outcome IS NULL"
+_SET_PROGRESS = "UPDATE run SET progress = :progress WHERE id = :id"
+_MOMENTS = ("waiting_since", "settle_until", "verify_from", "verify_until", "stable_since")
 
 _SHIFTS = (
     "UPDATE run SET next_at = next_at + :by WHERE outcome IS NULL AND next_at IS NOT NULL",
@@ -25,6 +39,19 @@ _SHIFTS = (
 
 
 def shift(tx: Tx, by: Millis) -> None:
-    """Move every timer that is still to come by this much."""
+    """Move every timer that is still to come by this much, and the patience of runs that wait."""
+    tx.run(_TAKE_BACK, {"now": tx.now})
     for statement in _SHIFTS:
         tx.run(statement, {"by": by})
+    moved = (
+        (id, found, shifted(found, by))
+        for id, found in ((id, rows.progress(text)) for id, text in tx.all(_PROGRESS))
+    )
+    tx.many(_SET_PROGRESS, [{"id": id, "progress": rows.encode(new)} for id, old, new in moved if new != old])
+
+
+def shifted(progress: Progress, by: Millis) -> Progress:
+    """The same, on a clock that was moved by so much."""
+    found = {name: getattr(progress, name) for name in _MOMENTS}
+    later = {name: Instant(at + by) for name, at in found.items() if at is not None}
+    return msgspec.structs.replace(progress, **later) if later else progress

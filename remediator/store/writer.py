@@ -146,6 +146,7 @@ class Group:
         self._reach("before_commit", takings, calls)
         if connection.in_transaction:
             connection.execute("COMMIT")
+        self._tx.committed()
         self._reach("after_commit", takings, calls)
         self._intake.commit(self._tx.now)
 
@@ -235,6 +236,7 @@ class Group:
 
     def _roll_back(self) -> None:
         self._intake.rollback()
+        self._tx.then = None
         try:
             if self._tx.connection.in_transaction:
                 self._tx.connection.execute("ROLLBACK")

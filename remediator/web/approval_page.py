@@ -139,7 +139,7 @@ async def _visit(request: Request, daemon: Served, token: str) -> Visit | Respon
         asked = await daemon.store.approval(number)
     except NotFound:
         asked = None
-    if asked is None or asked.expires_at != expires_at:
+    if asked is None or expires_at not in (asked.expires_at, asked.link_until):
         why = "What it was about is no longer kept."
         return page("message.html", 410, title="This link is over", text=why)
     cookie = request.cookies.get(desk.sessions.cookie, "")

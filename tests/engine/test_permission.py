@@ -125,6 +125,9 @@ async def test_a_brake_set_after_the_look_holds_a_call_from_being_issued_again(k
         run = await r.run()
         if kind is ControlKind.PAUSE:
             assert (run.state, run.reason) == (State.UNKNOWN, Reason.PAUSED)
+            (waits,) = [one.event for one in await r.events(run.id) if one.event.kind == "run.waiting"]
+            assert (waits.reason, waits.allowed) == (Reason.PAUSED, "not paused")
+            assert waits.observed == "target:world/earth/gpu: odd (by alice)"
             await r.store.clear_control(kind, "target:world/earth/gpu", AuditEvent(kind="control.resumed"))
             await r.until(10 * MINUTE)
             assert len(r.world.calls) == 1

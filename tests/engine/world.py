@@ -101,6 +101,9 @@ class World:
         fault = self.faults.pop(0) if self.faults else ""
         if fault == "throttle":
             raise Temporary("throttled: rate exceeded")
+        if fault == "slow-throttle":
+            self.hold.wait(20)
+            raise Temporary("throttled: rate exceeded")
         if fault == "deny":
             raise Permanent("access denied: world:Resize")
         if fault == "lost-before":

@@ -13,7 +13,7 @@ import pytest
 
 from remediator.clock import SystemClock
 from remediator.engine.link import Links
-from remediator.model import MINUTE, AuditEvent, Instant, Millis
+from remediator.model import MINUTE, AuditEvent, Control, ControlKind, Instant, Millis
 from remediator.settings import Role, Token
 from remediator.web.attempts import MOST, WITHIN, Attempts
 from remediator.web.credentials import CallerKeys
@@ -345,6 +345,22 @@ def test_a_link_to_what_was_withdrawn_is_gone(house: Asking) -> None:
     assert Page(mia.get().text).buttons == [""]
     assert mia.post(what="approve", comment="x", form=form).status_code == 410
     assert Person(house, house.path(asked)).get().status_code == 410
+
+
+def test_a_link_outlives_a_jump_of_the_clock(house: Asking) -> None:
+    """Its question still stands for as long as before, so whoever was sent it can answer."""
+    asked = house.ask()
+    person = Person(house, house.path(asked))
+    store, now = house.running.daemon.store, SystemClock().now()
+    pause = Control(kind=ControlKind.PAUSE, scope="policy:other", reason="r", actor="daemon", since=now)
+    house.running.run(store.jumped(Millis(MINUTE), pause, AuditEvent(kind="control.paused")))
+    assert house.running.run(store.approval(asked["id"])).expires_at > asked_until(person.path)
+    assert "manager" in person.log_in("manager-token").text
+    assert "approve" in Page(person.get().text).buttons
+
+
+def asked_until(path: str) -> int:
+    return int(path.split(".")[1])
 
 
 def test_an_expired_link_is_gone(tmp_path: Path) -> None:

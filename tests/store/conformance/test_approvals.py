@@ -265,7 +265,7 @@ async def test_admit_wants_it_fresh_unless_the_action_has_begun(armed: World) ->
     await armed.store.release([run])
     run = await armed.claimed(run.id)
     held = await armed.held(run, approval=asked.id)
-    assert "used by" in held.allowed
+    assert "had to be used by" in held.observed
     armed.later(-1)
     run = await armed.admitted(run, 1, approval=asked.id)
     armed.later(MINUTE)
@@ -297,3 +297,4 @@ async def test_a_question_stands_as_long_as_before_when_the_clock_jumps(armed: W
     decided = await decide(armed, asked)
     assert decided.expires_at == asked.expires_at + HOUR
     assert decided.used_by == armed.now + stood
+    assert decided.link_until == asked.expires_at  # so that the link that was sent is still this one's

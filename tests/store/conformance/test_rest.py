@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from remediator.contracts import Bad, NewEffect, Revision
-from remediator.errors import NotFound
+from remediator.errors import LeaseLost, NotFound
 from remediator.model import (
     HOUR,
     MINUTE,
@@ -18,6 +18,7 @@ from remediator.model import (
     Message,
     Millis,
     Origin,
+    Progress,
     Severity,
     State,
     Status,
@@ -115,6 +116,32 @@ async def test_timers_go_with_a_clock_that_jumps(world: World) -> None:
     assert await world.store.claim("w", 10) == []
     world.later(MINUTE)
     assert {run.origin for run in await world.store.claim("w", 10)} == {Origin.ALERT, Origin.LEASE}
+
+
+async def test_who_looked_before_the_clock_jumped_writes_nothing(world: World) -> None:
+    """What it reckoned is reckoned by the old time. A call that is under way keeps its run."""
+    await world.activate()
+    looking = await world.start("a")
+    acting = await world.admitted(await world.start("b"))
+    await world.store.jumped(Millis(HOUR), pause(), PAUSED)
+    world.later(HOUR)
+    with pytest.raises(LeaseLost):
+        await world.move(looking, State.GUARD)
+    await world.move(acting, State.SETTLING, next_at=Instant(world.now + MINUTE))
+    assert [run.id for run in await world.store.claim("w", 10)] == [looking.id]
+
+
+async def test_a_run_keeps_its_patience_when_the_clock_jumps(world: World) -> None:
+    await world.activate()
+    waited = Progress(waiting_since=Instant(START), verify_from=Instant(START + 1), number=3)
+    run = await world.move(await world.start("a"), next_at=Instant(START + MINUTE), progress=waited)
+    over = await world.end(await world.start("b"))
+    await world.store.jumped(Millis(-HOUR), pause(), PAUSED)
+    found = (await world.store.run(run.id)).progress
+    assert found == Progress(
+        waiting_since=Instant(START - HOUR), verify_from=Instant(START + 1 - HOUR), number=3
+    )
+    assert await world.store.run(over.id) == over
 
 
 async def test_a_brake_ends_by_itself(world: World) -> None:
