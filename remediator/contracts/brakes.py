@@ -31,7 +31,7 @@ class Brakes(Protocol):
 
     async def healed(self, run: Run, flapping: Flapping) -> int:
         """How many runs of this run's policy ended well within the budget's window on this run's target,
-        or about this very alert."""
+        or about this very alert. Exact from the budget's count on; below it, any number that is."""
 
     async def jumped(
         self,

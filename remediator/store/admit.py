@@ -31,6 +31,11 @@ _NTH = {
     scope: f"SELECT created_at {_COUNTED}{rest} ORDER BY created_at DESC LIMIT 1 OFFSET :skip"
     for scope, rest in _SCOPES.items()
 }
+# As many intents of whatever outcome: read from an index alone, and nearly always already the answer.
+_AS_MANY = {
+    scope: f"SELECT 1 FROM intent WHERE created_at > :after{rest} LIMIT 1 OFFSET :skip"  # noqa: S608
+    for scope, rest in _SCOPES.items()
+}
 _COUNT = {scope: f"SELECT COUNT(*) {_COUNTED}{rest}" for scope, rest in _SCOPES.items()}
 _LATEST = """
 SELECT created_at, run, policy FROM intent
@@ -41,6 +46,10 @@ _BUSY = """
 SELECT target_lock.policy, COUNT(DISTINCT target_lock.run)
 FROM target_lock JOIN run ON run.id = target_lock.run
 WHERE run.outcome IS NULL AND run.id <> :run GROUP BY target_lock.policy
+"""
+# At least as many, without a look at each run: a lock that a quarantine keeps is counted too.
+_BUSY_AT_MOST = """
+SELECT COUNT(CASE WHEN policy = :policy THEN 1 END), COUNT(*) FROM target_lock WHERE run <> :run
 """
 _HOLDER = """
 SELECT target_lock.run, run.outcome FROM target_lock LEFT JOIN run ON run.id = target_lock.run
@@ -209,6 +218,9 @@ def _counters(tx: Tx, run: Run, admission: Admission) -> Held | None:
                 allowed=f"{span(admission.cooldown)} after the last action on {target.name}",
                 until=Instant(latest[0] + admission.cooldown),
             )
+    most = tx.one(_BUSY_AT_MOST, {"run": run.id, "policy": intent.policy})
+    if most is not None and most[0] < admission.concurrent_policy and most[1] < admission.concurrent_global:
+        return None
     busy: dict[str, int] = dict(tx.all(_BUSY, {"run": run.id}))
     own, everyone = busy.get(intent.policy, 0), sum(busy.values())
     if own >= admission.concurrent_policy:
@@ -227,7 +239,10 @@ def _budget(tx: Tx, admission: Admission, limit: Limit) -> Held | None:
         values["target_key"] = intent.plan.target.key
     until: Instant | None = None
     if budget.count > 0:
-        nth = tx.one(_NTH[limit.scope], {**values, "skip": budget.count - 1})
+        values["skip"] = budget.count - 1
+        if tx.one(_AS_MANY[limit.scope], values) is None:
+            return None
+        nth = tx.one(_NTH[limit.scope], values)
         if nth is None:
             return None
         until = Instant(nth[0] + budget.window)

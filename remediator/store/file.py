@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -85,6 +86,8 @@ def check_place(path: Path) -> Path:
     return true
 
 
+_MOMENT = 0.1
+"""Seconds for which a file that stood in its place is taken to stand there still."""
 _LEAST = 65_536
 """Bytes below which a disk is full."""
 
@@ -96,10 +99,17 @@ class Place:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._found = _file(path)
+        self._looked = 0.0
+
+    def gone(self) -> StoreUnavailable | None:
+        """As `lost`, by a look that may be a moment old: for whoever asks at every call."""
+        return None if time.monotonic() < self._looked + _MOMENT else self.lost()
 
     def lost(self) -> StoreUnavailable | None:
         """Why the file can no longer be trusted; None while it stands where it was opened."""
-        if _file(self._path) == self._found:
+        stands = _file(self._path) == self._found
+        self._looked = time.monotonic() if stands else 0.0
+        if stands:
             return None
         return StoreUnavailable(
             f"{self._path} was deleted, moved or replaced while it was open; "

@@ -22,6 +22,8 @@ SELECT COUNT(*) FROM run WHERE {_JUDGED} AND outcome = 'succeeded' AND updated_a
     )
   )
 """  # noqa: S608
+# As many runs that were judged, on whatever target: read from the index alone.
+_AS_MANY = f"SELECT 1 FROM run WHERE {_JUDGED} AND updated_at > :after LIMIT 1 OFFSET :skip"  # noqa: S608
 _RESTORED = "SELECT value FROM meta WHERE key = :key"
 
 
@@ -47,17 +49,22 @@ def judge(tx: Tx, run: Run, breaker: Breaker) -> bool:
 
 def healed(tx: Tx, run: Run, flapping: Flapping, target_key: str | None) -> int:
     """How many runs of the run's policy ended well within the window on its target, or about its alert.
+    Where the policy as a whole has not had as many as the bound, none are counted.
 
     Args:
         target_key: the target's identity, once it is known.
     """
+    after = tx.now - flapping.budget.window
+    seldom = {"policy": run.policy, "after": after, "skip": max(flapping.budget.count - 1, 0)}
+    if tx.one(_AS_MANY, seldom) is None:
+        return 0
     values = {
         "policy": run.policy,
         "target": run.target or "",
         "target_key": target_key or "",
         "sender": flapping.sender,
         "fingerprint": flapping.fingerprint,
-        "after": tx.now - flapping.budget.window,
+        "after": after,
     }
     row = tx.one(_HEALED, values)
     return int(row[0]) if row is not None else 0

@@ -15,9 +15,7 @@ _SAME_TARGET = """
 SELECT id FROM run WHERE policy = :policy AND target = :target AND outcome IS NULL AND origin <> 'lease'
 """
 _OPEN_RUNS = """
-SELECT COUNT(*) FROM (
-  SELECT 1 FROM run WHERE policy = :policy AND outcome IS NULL AND origin <> 'lease' LIMIT :most
-) AS counted
+SELECT COUNT(*) FROM run WHERE policy = :policy AND outcome IS NULL AND origin <> 'lease'
 """
 
 
@@ -38,8 +36,8 @@ def open_run(tx: Tx, id: AlertId, alert: Alert, opening: Opening) -> tuple[RunId
             trail.append(tx, (attached, *_by_hand(id, found, opening)))
             return found, False
     run = RunId(tx.id("run"))
-    counting = {"policy": opening.policy, "most": opening.open_runs}
-    before = tx.known(f"open runs {counting}", lambda: tx.former(_OPEN_RUNS, counting))
+    counting = {"policy": opening.policy}
+    before = tx.known(f"open runs of {opening.policy}", lambda: tx.former(_OPEN_RUNS, counting))
     counted = (before[0] if before is not None else 0) + opened.counts.get(opening.policy, 0)
     refused = counted >= opening.open_runs
     observed = f"{opening.open_runs} open runs of {opening.policy}" if refused else ""
@@ -76,8 +74,7 @@ def attach(tx: Tx, run: RunId, alert: AlertId) -> None:
 
 
 class _Opened:
-    """The runs that one transaction has opened and may not have written yet. Where it writes them at once
-    (`Tx.known` forgets at once) this stays empty, and the table says it."""
+    """The runs that one transaction has opened since it counted those that were open before."""
 
     def __init__(self) -> None:
         self.targets: dict[tuple[str, str], RunId] = {}

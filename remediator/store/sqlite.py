@@ -47,11 +47,12 @@ class SqliteStore(SqliteCalls, SqlStore):
         await super().open()
         if self._path is not None and not self._read_only:
             self._place = Place(self._path)
+            self._groups().lost = self._place.lost
 
     @property
     def fatal(self) -> StoreUnavailable | None:
         """As described in `SqliteCalls`; also when the file is no longer where it was opened."""
-        return super().fatal or (self._place.lost() if self._place is not None else None)
+        return super().fatal or (self._place.gone() if self._place is not None else None)
 
     async def probe(self, size: int = 0) -> None:
         if self._place is not None and (full := self._place.full()) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from remediator.contracts import Hint
 from remediator.model import Instant
@@ -45,6 +45,7 @@ class SqliteTx:
         self.then: Callable[[], None] | None = None
         """What is to be done once this is committed, before anything else is begun."""
         self._next: dict[str, int] = {}
+        self._known: dict[str, Any] = {}
 
     def load_ids(self) -> None:
         """Find where each counter stands: behind the last row, and behind any that was pruned."""
@@ -117,10 +118,16 @@ class SqliteTx:
         return self.one(sql, values)
 
     def known(self, name: str, read: Callable[[], T]) -> T:
-        return read()
+        if name not in self._known:
+            self._known[name] = read()
+        return cast(T, self._known[name])
 
     def unknown(self, name: str) -> None:
-        """Nothing is remembered."""
+        self._known.pop(name, None)
+
+    def forget(self) -> None:
+        """What is known holds no longer: another transaction begins, or something was rolled back."""
+        self._known.clear()
 
     def change(self, sql: str, values: Values = NONE) -> list[Row]:
         self.begin()

@@ -117,10 +117,13 @@ class Group:
         self.connection = tx.connection
         self.fatal: StoreUnavailable | None = None
         """Why nothing can be trusted any more until the store is opened again; None if all is well."""
+        self.lost: Callable[[], StoreUnavailable | None] = lambda: None
+        """Why the file is not the one that was opened; None while it is. Asked before each group."""
 
     def write(self, takings: Sequence[Taking], calls: Sequence[Call]) -> None:
         """Write them all and commit; each then has its answer or its error."""
-        if self.fatal is None:
+        failure = self.fatal or self.lost()
+        if failure is None:
             try:
                 self._write(takings, calls)
                 return
@@ -129,8 +132,6 @@ class Group:
                 self._roll_back()
                 if error_code(error) not in _SURVIVABLE:
                     self.fatal = failure
-        else:
-            failure = self.fatal
         items: list[Taking | Call] = [*takings, *calls]
         for item in items:
             item.error = failure
@@ -138,9 +139,11 @@ class Group:
     def _write(self, takings: Sequence[Taking], calls: Sequence[Call]) -> None:
         connection = self._tx.connection
         self._tx.now = self._clock.now()
+        self._tx.forget()
         self._synchronous(bool(takings) or any(call.sync for call in calls))
         if takings:
             self._take_all(takings)
+            self._tx.forget()  # the runs that it opened are in the table, and a call may end one
         for call in calls:
             self._call(call)
         self._reach("before_commit", takings, calls)
@@ -190,7 +193,7 @@ class Group:
         except Exception as error:
             if _spoils_all(error):
                 raise
-            tx.connection.execute("ROLLBACK TO one")
+            self._undo_one()
             self._intake.rollback(mark)
             taking.error = _cannot_be_stored(error)
         tx.connection.execute("RELEASE one")
@@ -223,20 +226,25 @@ class Group:
         try:
             call.answer = call.work(tx)
         except Undo as undo:
-            tx.connection.execute("ROLLBACK TO one")
+            self._undo_one()
             self._intake.undone()
             call.answer = undo.answer
         except Exception as error:
             if _spoils_all(error):
                 raise
-            tx.connection.execute("ROLLBACK TO one")
+            self._undo_one()
             self._intake.undone()
             call.error = _told(error)
         tx.connection.execute("RELEASE one")
 
+    def _undo_one(self) -> None:
+        self._tx.connection.execute("ROLLBACK TO one")
+        self._tx.forget()
+
     def _roll_back(self) -> None:
         self._intake.rollback()
         self._tx.then = None
+        self._tx.forget()
         try:
             if self._tx.connection.in_transaction:
                 self._tx.connection.execute("ROLLBACK")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from remediator.clock import DrivenClock
-from remediator.contracts import Opening
+from remediator.contracts import Held, Opening, Receipt
 from remediator.errors import LeaseLost, NotFound, PayloadError, StoreUnavailable
-from remediator.model import Alert, AuditEvent, Instant, RunId
+from remediator.model import Alert, AuditEvent, Control, ControlKind, Instant, Outcome, RunId
 from remediator.store import open_store
 from remediator.store.limits import Limits
 from tests.store.world import START, Lines, World, alert, delivery, nothing, opening
@@ -175,3 +175,40 @@ async def test_a_seal_whose_caller_was_cancelled_is_no_hindrance_to_the_next(tmp
     report = await store.verify()
     assert (report.whole, report.sealed, report.unsealed) == (True, 60, 0)
     await store.close()
+
+
+async def test_a_brake_in_the_middle_of_a_group_holds_what_comes_after_it(file_world: World) -> None:
+    world = file_world
+    await world.activate()
+    before, held, after = [await world.start(name) for name in ("a", "b", "c")]
+    pause = Control(kind=ControlKind.PAUSE, scope="", reason="drill", actor="alice", since=world.now)
+    holding = await busy(world)
+    answers = await asyncio.gather(
+        world.admit(before),
+        world.store.set_control(pause, AuditEvent(kind="control.paused")),
+        world.admit(held),
+        world.store.clear_control(ControlKind.PAUSE, "", AuditEvent(kind="control.resumed")),
+        world.admit(after),
+    )
+    await holding
+    assert [isinstance(answer, Held) for answer in answers] == [False, False, True, False, False]
+
+
+async def test_what_was_opened_by_a_delivery_that_is_undone_does_not_count(file_world: World) -> None:
+    def fits(one: Alert, now: Instant) -> Sequence[Opening]:
+        return (opening(target=one.fingerprint, open_runs=2),)
+
+    def breaks(one: Alert, now: Instant) -> Sequence[Opening]:
+        return fits(one, now) if one.fingerprint == "c" else broken(one, now)
+
+    store, now = file_world.store, file_world.now
+    holding = await busy(file_world)
+    answers = await asyncio.gather(
+        store.accept(delivery((alert("a"),), now), fits),
+        store.accept(delivery((alert("c"), alert("d")), now), breaks),
+        store.accept(delivery((alert("e"), alert("f")), now), fits),
+        return_exceptions=True,
+    )
+    await holding
+    runs = [await store.run(id) for one in answers if isinstance(one, Receipt) for id in one.runs]
+    assert [run.outcome for run in runs] == [None, None, Outcome.REFUSED]

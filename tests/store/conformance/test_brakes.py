@@ -298,6 +298,14 @@ async def test_flapping_is_known_by_the_targets_identity_and_by_the_alert(world:
     assert await world.store.healed(again, once) == 0
 
 
+async def test_what_heals_elsewhere_is_no_flapping(world: World) -> None:
+    for name in ("a", "b", "c"):
+        await world.end(await world.start(name, target=f"db:{name}"))
+    run = await world.start("d", target="db:c")
+    assert await world.store.healed(run, FLAPPING) < 2
+    assert not isinstance(await asked(world, run, flapping=FLAPPING), Held)
+
+
 async def _active(world: World, run: Run) -> Run:
     await world.activate()
     return run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from remediator.contracts import Bad
@@ -279,6 +281,18 @@ async def test_more_open_runs_than_allowed_are_stored_refused(world: World) -> N
     assert (runs[2].observed, runs[2].allowed) == ("2 open runs of p", "fewer than 2 open runs")
     assert await world.kinds(run=runs[2].id) == ["run.refused"]
     assert runs[2].id not in [run.id for run in await world.store.claim("w", 10)]
+
+
+async def test_open_runs_are_counted_over_deliveries_that_come_together(world: World) -> None:
+    world.openings = lambda one: (opening(target=one.fingerprint, open_runs=3),)
+    receipts = await asyncio.gather(*(world.deliver(alert(name)) for name in "abcde"))
+    runs = [await world.store.run(id) for receipt in receipts for id in receipt.runs]
+    assert sorted(run.outcome is None for run in runs) == [False, False, True, True, True]
+    first, *_ = await world.store.claim("w", 10)
+    await world.end(first)
+    again = await asyncio.gather(*(world.deliver(alert(name)) for name in "fg"))
+    runs = [await world.store.run(id) for receipt in again for id in receipt.runs]
+    assert sorted(run.outcome is None for run in runs) == [False, True]
 
 
 async def test_a_run_by_hand_comes_the_same_way(world: World) -> None:
