@@ -6,6 +6,8 @@ For each transaction: `take` every delivery, `flush` what they add up to, then `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from remediator.contracts import Delivery, Hint, Match, Receipt
@@ -13,7 +15,7 @@ from remediator.model import Alert, AlertId, AuditEvent, Instant, RunId, Status
 from remediator.store import claims, surges, trail
 from remediator.store.known import Known, KnownAlerts
 from remediator.store.limits import Limits
-from remediator.store.opening import open_run
+from remediator.store.opening import Wanted, open_runs
 from remediator.store.rejected import Rejected
 from remediator.store.tx import Row, Tx
 
@@ -97,8 +99,9 @@ class Intake:
         own = self.known.of(delivery.sender)
         changes: list[Change] = []
         accepted: list[AlertId] = []
-        runs: list[RunId] = []
-        refused: list[str] = []
+        openings: list[Wanted] = []
+        runs: Sequence[RunId] = ()
+        refused: Sequence[str] = ()
         repeated = resolved = updated = 0
         # n changes own n ids; the event's is the first of them.
         event = tx.id("audit", max(1, len(parsed.alerts)))
@@ -129,10 +132,7 @@ class Intake:
                     if starts_at != sent:
                         alert = msgspec.structs.replace(alert, starts_at=Instant(starts_at))
                     for opening in match(alert, received):
-                        run, turned_away = open_run(tx, id, alert, opening)
-                        runs.append(run)
-                        if turned_away:
-                            refused.append(opening.policy)
+                        openings.append((id, alert, opening))
                 else:
                     resolved += 1
             else:
@@ -154,6 +154,8 @@ class Intake:
                     self._ended.append(known.id)
                     resolved += 1
             known_alerts.put(own, sender, fingerprint, fresh)
+        if openings:
+            runs, refused = open_runs(tx, openings)
         if parsed.test:
             changes.append((None, 0, TEST, None))
         if accepted:

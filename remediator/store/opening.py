@@ -1,6 +1,8 @@
-"""Opens the runs of a new episode, or attaches it to one that is open for the same target."""
+"""Opens the runs of new episodes, or attaches them to those that are open for the same targets."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -8,40 +10,99 @@ from remediator.contracts import Hint, Opening
 from remediator.model import Alert, AlertId, AuditEvent, Outcome, Reason, RunId
 from remediator.store import trail
 from remediator.store.rows import RUN, new_run
-from remediator.store.tx import OPENINGS, Tx, insert
+from remediator.store.tx import OPENINGS, Row, Tx, insert
 
 INSERT_RUN = insert("run", RUN)
+_ATTACHED = "run, alert, attached_at"
 _SAME_TARGET = """
-SELECT id FROM run WHERE policy = :policy AND target = :target AND outcome IS NULL AND origin <> 'lease'
+SELECT target, id FROM run
+WHERE policy = :policy AND target IN (:targets) AND outcome IS NULL AND origin <> 'lease'
 """
 _OPEN_RUNS = """
 SELECT COUNT(*) FROM run WHERE policy = :policy AND outcome IS NULL AND origin <> 'lease'
 """
 
+Wanted = tuple[AlertId, Alert, Opening]
 
-def open_run(tx: Tx, id: AlertId, alert: Alert, opening: Opening) -> tuple[RunId, bool]:
-    """Write one opening; returns the run that the episode belongs to now, and whether it was refused.
+
+def open_runs(tx: Tx, wanted: Sequence[Wanted]) -> tuple[Sequence[RunId], Sequence[str]]:
+    """Write the openings of one delivery, in order, with a few statements for all of them; returns the run
+    that each episode belongs to now, and the policies of those that were refused.
 
     One open run for each (policy, target): a further episode of that target attaches to it.
     Beyond `open_runs` the run is stored refused, so that it can be counted and asked about.
     """
     tx.lock(OPENINGS)
     opened = tx.known("opened", _Opened)
-    if opening.target is not None:
-        place = (opening.policy, opening.target)
-        found = opened.targets.get(place) or _same_target(tx, *place)
-        if found is not None:
-            attach(tx, found, id)
-            attached = _event("run.attached", id, found, alert, opening)
-            trail.append(tx, (attached, *_by_hand(id, found, opening)))
-            return found, False
-    run = RunId(tx.id("run"))
-    counting = {"policy": opening.policy}
-    before = tx.known(f"open runs of {opening.policy}", lambda: tx.former(_OPEN_RUNS, counting))
-    counted = (before[0] if before is not None else 0) + opened.counts.get(opening.policy, 0)
-    refused = counted >= opening.open_runs
-    observed = f"{opening.open_runs} open runs of {opening.policy}" if refused else ""
-    allowed = f"fewer than {opening.open_runs} open runs" if refused else ""
+    _look(tx, opened, [opening for _, _, opening in wanted])
+    runs: list[RunId] = []
+    refused: list[str] = []
+    written: list[Row] = []
+    attached: list[Row] = []
+    events: list[AuditEvent] = []
+    for id, alert, opening in wanted:
+        run = opened.targets.get(_place(opening.policy, opening.target))
+        kind, observed, allowed = "run.attached", "", ""
+        if run is None:
+            run, kind = RunId(tx.id("run")), "run.created"
+            if opened.counts[opening.policy] >= opening.open_runs:
+                kind = "run.refused"
+                observed = f"{opening.open_runs} open runs of {opening.policy}"
+                allowed = f"fewer than {opening.open_runs} open runs"
+                refused.append(opening.policy)
+            else:
+                opened.add(opening, run)
+            written.append(_row(tx, run, id, opening, observed, allowed))
+        runs.append(run)
+        attached.append((run, id, tx.now))
+        events += (_event(kind, id, run, alert, opening, observed, allowed), *_by_hand(id, run, opening))
+    tx.append("run", RUN, written)
+    tx.append("run_alert", _ATTACHED, attached)
+    trail.append(tx, events)
+    if len(written) > len(refused):
+        tx.hint(Hint.DUE)
+    return runs, refused
+
+
+def attach(tx: Tx, run: RunId, alert: AlertId) -> None:
+    """Note that the run is about this alert too."""
+    tx.append("run_alert", _ATTACHED, [(run, alert, tx.now)])
+
+
+class _Opened:
+    """What one transaction knows of the open runs: those it found, and those it has opened and may not have
+    written yet."""
+
+    def __init__(self) -> None:
+        self.targets: dict[tuple[str, str | None], RunId] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, opening: Opening, run: RunId) -> None:
+        if opening.target is not None:
+            self.targets[_place(opening.policy, opening.target)] = run
+        self.counts[opening.policy] += 1
+
+
+def _look(tx: Tx, opened: _Opened, openings: Sequence[Opening]) -> None:
+    """Find the open runs that these may belong to, and count those of policies that were not counted yet."""
+    targets: dict[str, set[str]] = {}
+    for opening in openings:
+        if opening.target is not None and _place(opening.policy, opening.target) not in opened.targets:
+            targets.setdefault(opening.policy, set()).add(opening.target)
+    for policy, names in targets.items():
+        for target, run in tx.former(_SAME_TARGET, {"policy": policy}, "targets", sorted(names)):
+            opened.targets[_place(policy, target)] = RunId(run)
+    for policy in {opening.policy for opening in openings} - opened.counts.keys():
+        opened.counts[policy] = tx.former(_OPEN_RUNS, {"policy": policy})[0][0]
+
+
+def _place(policy: str, target: str | None) -> tuple[str, str | None]:
+    """What tells open runs apart, as it reads where a NUL cannot be kept too."""
+    return policy, target and target.replace("\0", "\ufffd")
+
+
+def _row(tx: Tx, run: RunId, id: AlertId, opening: Opening, observed: str, allowed: str) -> Row:
+    refused = bool(observed)
     values = new_run(
         id=run,
         policy=opening.policy,
@@ -58,37 +119,7 @@ def open_run(tx: Tx, id: AlertId, alert: Alert, opening: Opening) -> tuple[RunId
         observed=observed,
         allowed=allowed,
     )
-    tx.append("run", RUN, [tuple(values.values())])
-    attach(tx, run, id)
-    if not refused:
-        opened.add(opening, run)
-        tx.hint(Hint.DUE)
-    kind = "run.refused" if refused else "run.created"
-    trail.append(tx, (_event(kind, id, run, alert, opening, observed, allowed), *_by_hand(id, run, opening)))
-    return run, refused
-
-
-def attach(tx: Tx, run: RunId, alert: AlertId) -> None:
-    """Note that the run is about this alert too."""
-    tx.append("run_alert", "run, alert, attached_at", [(run, alert, tx.now)])
-
-
-class _Opened:
-    """The runs that one transaction has opened since it counted those that were open before."""
-
-    def __init__(self) -> None:
-        self.targets: dict[tuple[str, str], RunId] = {}
-        self.counts: dict[str, int] = {}
-
-    def add(self, opening: Opening, run: RunId) -> None:
-        if opening.target is not None:
-            self.targets[(opening.policy, opening.target)] = run
-        self.counts[opening.policy] = self.counts.get(opening.policy, 0) + 1
-
-
-def _same_target(tx: Tx, policy: str, target: str) -> RunId | None:
-    found = tx.former(_SAME_TARGET, {"policy": policy, "target": target})
-    return None if found is None else RunId(found[0])
+    return tuple(values.values())
 
 
 def _by_hand(id: AlertId, run: RunId, opening: Opening) -> tuple[AuditEvent, ...]:

@@ -22,7 +22,7 @@ CLASS = 0x52454D44
 MIGRATING, NUMBERING, SEALING = 1, 2, 3
 """Second halves with a meaning of their own; named locks have the bits above these."""
 CLOCK = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-_MOST_IDS = 64
+_MOST_IDS = 1024
 """Ids fetched at once at most, unless more were asked for."""
 _FEW = 3
 """Fewer rows than this are inserted one by one: a COPY has more to say before it begins."""
@@ -41,6 +41,12 @@ def native(sql: str) -> str:
     if found is None:
         found = _texts[sql] = _NAME.sub(r"%(\1)s", sql.replace("%", "%%"))
     return found
+
+
+@cache
+def _listed(sql: str, name: str) -> str:
+    """A statement with its `IN (:name)` as PostgreSQL takes a list."""
+    return sql.replace(f"IN (:{name})", f"= ANY(:{name})")
 
 
 @cache
@@ -138,8 +144,10 @@ class PostgresTx:
         else:
             self.copy(table, columns, rows)
 
-    def former(self, sql: str, values: Values = NONE) -> Row | None:
-        return self.connection.execute(cast(Any, native(sql)), values).fetchone()
+    def former(self, sql: str, values: Values, name: str = "", among: Sequence[object] = ()) -> list[Row]:
+        if name:
+            sql, values = _listed(sql, name), {**values, name: list(among)}
+        return self.connection.execute(cast(Any, native(sql)), values).fetchall()
 
     def known(self, name: str, read: Callable[[], T]) -> T:
         if name not in self._known:
@@ -171,7 +179,7 @@ class PostgresTx:
         return self._execute(native(sql), values).fetchall()
 
     def any(self, sql: str, name: str, ids: Sequence[int]) -> list[Row]:
-        return self.all(sql.replace(f"IN (:{name})", f"= ANY(:{name})"), {name: list(ids)}) if ids else []
+        return self.all(_listed(sql, name), {name: list(ids)}) if ids else []
 
     def one(self, sql: str, values: Values = NONE) -> Row | None:
         return self._execute(native(sql), values).fetchone()

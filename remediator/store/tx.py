@@ -43,9 +43,13 @@ class Tx(Protocol):
         """Insert rows, at the latest before another statement names the table, or at the transaction's
         end. Table and columns are constants of this package."""
 
-    def former(self, sql: str, values: Values = NONE) -> Row | None:
-        """As `one`, of what is there without the rows that this transaction has appended and not written
-        yet: the caller knows those himself."""
+    def former(self, sql: str, values: Values, name: str = "", among: Sequence[object] = ()) -> list[Row]:
+        """As `all`, of what is there without the rows that this transaction has appended and not written
+        yet: the caller knows those himself.
+
+        Args:
+            name, among: the statement says `IN (:name)`, as in `any`, and these are the values.
+        """
 
     def change(self, sql: str, values: Values = NONE) -> list[Row]:
         """Write with RETURNING."""
