@@ -36,15 +36,14 @@ UPDATE run SET lease_until = NULL, worker = NULL, woken = 0,
   next_at = CASE WHEN next_at > :now THEN :now ELSE next_at END
 WHERE outcome IS NULL AND lease_until IS NOT NULL
 """
-_WAKE = "UPDATE run SET next_at = :now, woken = 1 WHERE id = :id AND outcome IS NULL"
+_WAKE = "UPDATE run SET next_at = :now, woken = 1 WHERE id IN (:ids) AND outcome IS NULL"
 # Whoever is claimed may be about to wait for it: the look that it then takes at once finds it gone.
-_WAKE_HELD = """
-UPDATE run SET next_at = :now, woken = 1
+_HELD = """
+SELECT id FROM run
 WHERE outcome IS NULL AND (lease_until IS NOT NULL OR (reason = :reason AND next_at > :now))
 """
-WAKE_BY_ALERT = """
-UPDATE run SET next_at = :now, woken = 1
-WHERE id IN (SELECT run FROM run_alert WHERE alert = :alert)
+_ABOUT = """
+SELECT id FROM run WHERE id IN (SELECT run FROM run_alert WHERE alert IN (:alerts))
   AND outcome IS NULL AND state IN ('HOLD', 'GUARD', 'APPROVAL')
 """
 _SOONEST = """
@@ -69,7 +68,7 @@ def claim(tx: Tx, worker: str, limit: int, lease: Instant) -> Sequence[Run]:
 
 def release(tx: Tx, runs: Sequence[Run]) -> None:
     """Hand runs back; those that are someone else's by now are left alone."""
-    for run in runs:
+    for run in sorted(runs, key=lambda run: run.id):
         tx.run(RELEASE, {"now": tx.now, "id": run.id, "epoch": run.epoch})
     tx.hint(Hint.DUE)
 
@@ -81,13 +80,22 @@ def reclaim(tx: Tx) -> int:
 
 def wake(tx: Tx, id: RunId) -> None:
     """Make an open run due now, also if it is claimed and its worker is about to set a timer."""
-    if tx.run(_WAKE, {"now": tx.now, "id": id}):
-        tx.hint(Hint.DUE)
+    _wake(tx, [id])
 
 
 def wake_held(tx: Tx, reason: Reason) -> None:
     """Make the open runs that wait for this reason due now, without waiting for their own next look."""
-    if tx.run(_WAKE_HELD, {"now": tx.now, "reason": reason.value}):
+    _wake(tx, tx.hold(_HELD, {"reason": reason.value, "now": tx.now}))
+
+
+def wake_about(tx: Tx, alerts: Sequence[int]) -> None:
+    """Make the runs of these alerts due now, if they have not acted."""
+    _wake(tx, tx.hold(_ABOUT, {}, "alerts", alerts))
+
+
+def _wake(tx: Tx, ids: Sequence[int]) -> None:
+    if ids:
+        tx.change(_WAKE, {"now": tx.now}, "ids", ids)
         tx.hint(Hint.DUE)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from remediator.contracts import Delivery, Hint, Match, Receipt
+from remediator.contracts import Delivery, Match, Receipt
 from remediator.model import Alert, AlertId, AuditEvent, Instant, RunId, Status
 from remediator.store import claims, surges, trail
 from remediator.store.known import Known, KnownAlerts
@@ -280,8 +280,7 @@ class Intake:
     def wake(self, tx: Tx) -> None:
         """A resolve makes the runs of that episode look again, if they have not acted."""
         if self._ended:
-            tx.many(claims.WAKE_BY_ALERT, [{"now": tx.now, "alert": id} for id in self._ended])
-            tx.hint(Hint.DUE)
+            claims.wake_about(tx, self._ended)
 
     def clear(self) -> None:
         """The buffered rows are written, or given up."""

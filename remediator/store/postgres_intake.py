@@ -39,8 +39,13 @@ CROSS JOIN LATERAL (
 ) AS latest
 """  # noqa: E501
 _UPDATE = """
-UPDATE alert SET status = :status, sent_starts_at = :sent, digest = :digest, resolved_at = :resolved_at,
-  last_event = :event WHERE id = :id
+UPDATE alert SET status = new.status, sent_starts_at = new.sent, digest = new.digest,
+  resolved_at = new.resolved_at, last_event = new.event
+FROM unnest(
+  CAST(:status AS text[]), CAST(:sent AS bigint[]), CAST(:digest AS bigint[]),
+  CAST(:resolved_at AS bigint[]), CAST(:event AS bigint[]), CAST(:id AS bigint[])
+) AS new (status, sent, digest, resolved_at, event, id)
+WHERE alert.id = new.id
 """
 _UPDATED = ("status", "sent", "digest", "resolved_at", "event", "id")
 _EVERYTHING = 1 << 62
@@ -228,8 +233,11 @@ def _known(tx: PostgresTx, deliveries: Sequence[Delivery]) -> Sequence[Row]:
 
 def _flush(tx: PostgresTx, intake: Intake) -> None:
     tx.copy("alert", ALERT, intake.alerts)
-    tx.many(_UPDATE, [dict(zip(_UPDATED, row, strict=True)) for row in intake.updates])
-    tx.copy("alert_event", EVENT, intake.events)
+    if intake.updates:
+        latest = {row[-1]: row for row in intake.updates}  # an alert may have changed more than once
+        columns = zip(*(latest[id] for id in sorted(latest)), strict=True)
+        tx.run(_UPDATE, dict(zip(_UPDATED, map(list, columns), strict=True)))
+    tx.append("alert_event", EVENT, intake.events)
     surges.add(tx, intake.counts)
     intake.wake(tx)
     intake.clear()

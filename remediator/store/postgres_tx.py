@@ -49,6 +49,10 @@ def _listed(sql: str, name: str) -> str:
     return sql.replace(f"IN (:{name})", f"= ANY(:{name})")
 
 
+def _with(sql: str, values: Values, name: str, among: Sequence[object]) -> tuple[str, Values]:
+    return (_listed(sql, name), {**values, name: list(among)}) if name else (sql, values)
+
+
 @cache
 def _words(sql: str) -> frozenset[str]:
     """Every name in a statement, the tables among them."""
@@ -145,8 +149,7 @@ class PostgresTx:
             self.copy(table, columns, rows)
 
     def former(self, sql: str, values: Values, name: str = "", among: Sequence[object] = ()) -> list[Row]:
-        if name:
-            sql, values = _listed(sql, name), {**values, name: list(among)}
+        sql, values = _with(sql, values, name, among)
         return self.connection.execute(cast(Any, native(sql)), values).fetchall()
 
     def known(self, name: str, read: Callable[[], T]) -> T:
@@ -172,8 +175,14 @@ class PostgresTx:
             self._locked = locked  # what was locked since is free again
             raise
 
-    def change(self, sql: str, values: Values = NONE) -> list[Row]:
-        return self.all(sql, values)
+    def change(self, sql: str, values: Values = NONE, name: str = "", among: Sequence[int] = ()) -> list[Row]:
+        sql, values = _with(sql, values, name, among)
+        cursor = self._execute(native(sql), values)
+        return cursor.fetchall() if cursor.description else []
+
+    def hold(self, sql: str, values: Values, name: str = "", among: Sequence[int] = ()) -> list[int]:
+        sql, values = _with(sql, values, name, among)
+        return [row[0] for row in self.all(f"{sql} ORDER BY id FOR UPDATE", values)]
 
     def all(self, sql: str, values: Values = NONE) -> list[Row]:
         return self._execute(native(sql), values).fetchall()

@@ -32,6 +32,12 @@ def _append(table: str, columns: str) -> str:
     return f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608
 
 
+@cache
+def _listed(sql: str, name: str) -> str:
+    """A statement with its `IN (:name)` as SQLite takes a list of numbers: as JSON."""
+    return sql.replace(f"IN (:{name})", f"IN (SELECT value FROM json_each(:{name}))")  # noqa: S608
+
+
 class SqliteTx:
     """Statements on one connection. The first write begins the transaction, taking the write lock.
 
@@ -133,16 +139,20 @@ class SqliteTx:
         """What is known holds no longer: another transaction begins, or something was rolled back."""
         self._known.clear()
 
-    def change(self, sql: str, values: Values = NONE) -> list[Row]:
+    def change(self, sql: str, values: Values = NONE, name: str = "", among: Sequence[int] = ()) -> list[Row]:
         self.begin()
+        if name:
+            sql, values = _listed(sql, name), {**values, name: str(list(among))}
         return self.connection.execute(sql, values).fetchall()
+
+    def hold(self, sql: str, values: Values, name: str = "", among: Sequence[int] = ()) -> list[int]:
+        return [row[0] for row in self.change(sql, values, name, among)]
 
     def all(self, sql: str, values: Values = NONE) -> list[Row]:
         return self.connection.execute(sql, values).fetchall()
 
     def any(self, sql: str, name: str, ids: Sequence[int]) -> list[Row]:
-        whole = sql.replace(f"IN (:{name})", f"IN (SELECT value FROM json_each(:{name}))")  # noqa: S608
-        return self.all(whole, {name: str(list(ids))}) if ids else []
+        return self.all(_listed(sql, name), {name: str(list(ids))}) if ids else []
 
     def one(self, sql: str, values: Values = NONE) -> Row | None:
         row: Row | None = self.connection.execute(sql, values).fetchone()

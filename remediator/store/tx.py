@@ -51,8 +51,18 @@ class Tx(Protocol):
             name, among: the statement says `IN (:name)`, as in `any`, and these are the values.
         """
 
-    def change(self, sql: str, values: Values = NONE) -> list[Row]:
-        """Write with RETURNING."""
+    def change(self, sql: str, values: Values = NONE, name: str = "", among: Sequence[int] = ()) -> list[Row]:
+        """Write; returns what RETURNING says, if it is there. Args: name, among: as in `former`."""
+
+    def hold(self, sql: str, values: Values, name: str = "", among: Sequence[int] = ()) -> list[int]:
+        """The ids of the rows of `run` that are to be written, locked in their order: whoever writes several
+        does so in that order, and two of them never wait for each other. Where only one writes, this only
+        reads.
+
+        Args:
+            sql: `SELECT id FROM run WHERE …`.
+            name, among: as in `former`.
+        """
 
     def all(self, sql: str, values: Values = NONE) -> list[Row]: ...
 

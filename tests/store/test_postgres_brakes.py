@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
+import psycopg
 import pytest_asyncio
 
 from remediator.clock import DrivenClock
@@ -27,6 +28,12 @@ from remediator.store import open_store
 from tests.store.conformance.test_brakes import SURGE, breaker, storm
 from tests.store.world import START, Lines, World, alert, opening
 
+_BLOCKED = "SELECT 1 FROM pg_locks WHERE NOT granted"
+_BACKWARDS = (
+    "CREATE INDEX backwards ON run (id DESC)",
+    "CLUSTER run USING backwards",
+    "DROP INDEX backwards",
+)
 Three = tuple[World, World, World]
 
 
@@ -62,6 +69,37 @@ async def test_a_pause_is_seen_everywhere_within_a_second(three: Three) -> None:
         seen = await asyncio.gather(*(world.store.controls() for world in others))
         assert all(scope in [one.scope for one in controls] for controls in seen)
         assert time.monotonic() - begun < 1
+
+
+async def test_a_resume_waits_for_who_moves_runs_and_stops_nobody(database: str, three: Three) -> None:
+    """Whoever writes several runs does so in the order of their ids, so that none waits for another in a
+    circle: not even where the runs lie the other way round in the table."""
+    first = three[0]
+    await first.store.set_control(pause(), AuditEvent(kind="control.paused"))
+    first.openings = lambda one: (opening(target=one.fingerprint),)
+    await first.deliver(*(alert(f"a{number}") for number in range(5)))
+    waiting = Instant(START + SECOND)
+    runs = await first.store.claim("w", 5)
+    for run in runs:
+        await first.move(run, State.GUARD, reason=Reason.PAUSED, next_at=waiting)
+    ids = sorted(run.id for run in runs)
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as other:
+        for statement in _BACKWARDS:
+            await other.execute(statement)
+
+    async with await psycopg.AsyncConnection.connect(database) as other:
+        await other.execute("SET deadlock_timeout = '20ms'")  # a circle ends here, not in the store
+        await other.execute("SELECT 1 FROM run WHERE id = %s FOR UPDATE", (ids[0],))
+        resuming = asyncio.create_task(
+            first.store.clear_control(ControlKind.PAUSE, "", AuditEvent(kind="control.resumed"))
+        )
+        while not await (await other.execute(_BLOCKED)).fetchone():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for id in ids[1:]:
+            await other.execute("SELECT 1 FROM run WHERE id = %s FOR UPDATE", (id,))
+        await other.commit()
+    assert await resuming
+    assert len(await first.store.claim("w", 5)) == 5
 
 
 async def test_once_a_pause_has_answered_no_replica_admits(three: Three) -> None:

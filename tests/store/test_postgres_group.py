@@ -117,7 +117,7 @@ def kinds(tx: PostgresTx) -> list[str]:
 def test_appended_rows_are_there_for_every_other_statement(link: Link) -> None:
     def work(tx: PostgresTx) -> None:
         tx.append("control", CONTROL, [("a", *ROW[1:])])
-        assert tx.former("SELECT kind FROM control") is None
+        assert tx.former("SELECT kind FROM control", {}) == []
         assert tx.run("UPDATE control SET reason = 'seen'") == 1
         tx.append("control", CONTROL, [(name, *ROW[1:]) for name in "bcde"])
         assert kinds(tx) == list("abcde")
