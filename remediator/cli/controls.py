@@ -44,6 +44,8 @@ async def pause_(
         said += f"\nIt was paused for longer already, by {control['actor']} ({control['reason']}); that stays"
     elif before is not None:
         said += f"\nThis replaces the pause by {before['actor']} ({before['reason']})"
+    if control["warning"]:
+        call.warn(f"WARNING: {control['warning']}")
     call.print(control, said)
 
 

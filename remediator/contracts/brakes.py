@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from remediator.contracts.admission import Arrivals, Flapping
@@ -72,6 +72,10 @@ class Brakes(Protocol):
 
     async def names(self, target_key: str) -> Sequence[str]:
         """The names under which runs have acted on this target lately."""
+
+    async def targets(self) -> Collection[str]:
+        """The names and keys of the targets that runs have met or brakes are about, as far as they are
+        kept."""
 
     async def locks(self) -> Mapping[str, RunId]:
         """Target key → the run that holds it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -28,9 +28,19 @@ _SHADOW = "SELECT COUNT(*) FROM run WHERE policy = :policy AND outcome = 'observ
 _NAMES = """
 SELECT DISTINCT target FROM intent WHERE target_key = :target_key AND target <> '' ORDER BY target LIMIT 100
 """
+_TARGETS = """
+SELECT target FROM run WHERE target IS NOT NULL UNION SELECT target_key FROM run WHERE target_key IS NOT NULL
+UNION SELECT target FROM intent UNION SELECT target_key FROM intent
+UNION SELECT SUBSTR(scope, 8) FROM control WHERE kind <> 'pause' AND scope LIKE 'target:%'
+"""
 
 # The cursor may stand between two changes of one delivery.
 _FROM_CURSOR = "id >= COALESCE((SELECT MAX(id) FROM alert_event WHERE id <= :before), 0)"
+
+
+def targets(tx: Tx) -> Collection[str]:
+    """The names and keys of the targets that runs have met or brakes, other than a person's, are about."""
+    return {row[0] for row in tx.all(_TARGETS)}
 
 
 def runs(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -294,6 +294,9 @@ class SqlStore(ABC):
 
     async def names(self, target_key: str) -> Sequence[str]:
         return await self._look(lambda tx: find.names(tx, target_key))
+
+    async def targets(self) -> Collection[str]:
+        return await self._read(find.targets)
 
     async def locks(self) -> Mapping[str, RunId]:
         return await self._read(brakes.locks)

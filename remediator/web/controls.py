@@ -9,6 +9,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from remediator.engine import shapes
+from remediator.engine.scope import check_policy, check_target
 from remediator.model import Control, ControlKind, Instant
 from remediator.web.access import Daemon, Operator, Viewer
 from remediator.web.parameters import Body, Reason, duration
@@ -49,6 +50,12 @@ class Resume(Body):
     reason: Reason
 
 
+class Paused(shapes.ControlShape):
+    """The pause that stands. `warning` says what is odd about what was asked for, or is empty."""
+
+    warning: str
+
+
 class Resumed(TypedDict):
     resumed: bool
 
@@ -78,9 +85,10 @@ async def list_controls(daemon: Daemon, caller: Viewer) -> Controls:
 
 
 @router.post("/control/pause", tags=["control"])
-async def pause(daemon: Daemon, caller: Operator, body: Pause) -> shapes.ControlShape:
-    """Stop new actions. What already acts is finished and verified."""
-    _known(daemon, body.scope)
+async def pause(daemon: Daemon, caller: Operator, body: Pause) -> Paused:
+    """Stop new actions. What already acts is finished and verified; 404 if no policy is named so, or no
+    target could be."""
+    warning = await _known(daemon, body.scope)
     until: Instant | None = None
     if body.expires != NEVER:
         span = duration(body.expires, "expires")
@@ -89,7 +97,8 @@ async def pause(daemon: Daemon, caller: Operator, body: Pause) -> shapes.Control
                 422, f"expires is {body.expires}; more than 0 and at most 366d is allowed, or never"
             )
         until = Instant(await daemon.store.now() + span)
-    return shapes.control(await daemon.pause(body.scope, body.reason, caller.name, until))
+    stands = await daemon.pause(body.scope, body.reason, caller.name, until)
+    return {**shapes.control(stands), "warning": warning}
 
 
 @router.post("/control/resume", tags=["control"])
@@ -117,12 +126,14 @@ async def _quarantines(daemon: Served) -> list[Control]:
     return [one for one in await daemon.store.controls() if one.kind is ControlKind.QUARANTINE]
 
 
-def _known(daemon: Served, scope: str) -> None:
-    """A pause of a policy that does not exist would stop nothing, and nobody would notice."""
+async def _known(daemon: Served, scope: str) -> str:
+    """What to warn of.
+
+    Raises:
+        NotFound: a pause of this would stop nothing, and nobody would notice.
+    """
     kind, _, name = scope.partition(":")
     current = daemon.policies.current
-    if kind != "policy" or current is None:
-        return
-    known = cast(dict[str, object], current.policies)
-    if name not in known:
-        raise Problem(404, f"no policy is named {name!r}; there are: {', '.join(sorted(known)) or 'none'}")
+    if kind == "policy" and current is not None:
+        check_policy(name, cast(dict[str, object], current.policies))
+    return check_target(name, await daemon.store.targets(), daemon.catalogue) if kind == "target" else ""

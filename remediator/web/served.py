@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from remediator.contracts import Match, Receiver, Store
+from remediator.contracts import Catalogue, Match, Receiver, Store
 from remediator.live.flood import Flood
 from remediator.live.hub import Hub
 from remediator.model import (
@@ -52,6 +52,8 @@ class Served(Protocol):
     def store(self) -> Store: ...
     @property
     def receivers(self) -> Mapping[str, Receiver]: ...
+    @property
+    def catalogue(self) -> Catalogue: ...
     @property
     def flood(self) -> Flood: ...
     @property

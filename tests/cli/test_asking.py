@@ -182,8 +182,14 @@ def test_a_pause_takes_nothing_from_a_longer_one(daemon: Daemon) -> None:
 
 
 def test_a_paused_target_is_listed(daemon: Daemon) -> None:
-    daemon.program("pause", "--target", "valve:other", "--comment", "in repair")
+    said = daemon.program("pause", "--target", "valve:other", "--comment", "in repair")
     try:
+        assert said.code == 0
+        assert "WARNING: no run has met valve:other so far" in said.err
+        wrong = daemon.program("pause", "--target", "valv:other", "--comment", "in repair")
+        assert (wrong.code, wrong.out) == (1, "")
+        assert "'valv:other' is no target" in wrong.err
+        assert "valve" in wrong.err
         (row,) = [one for one in daemon.program("targets", "list", "-o", "json").json if one["pause"]]
         assert (row["key"], row["pause"]["reason"]) == ("valve:other", "in repair")
     finally:

@@ -258,7 +258,14 @@ def test_pause_needs_a_reason_and_ends_by_itself_unless_told_otherwise(fresh: Ru
         assert RFC3339.fullmatch(control["until"])
         never = client.post(path, json={"reason": "x", "scope": "policy:hold-still", "expires": "never"})
         assert never.json()["until"] is None
-        client.post(path, json={"reason": "x", "scope": "target:postgres:1/orders", "expires": "30m"})
+        detail = problem(client.post(path, json={"reason": "x", "scope": "policy:hold-stil"}), 404)
+        assert "did you mean 'hold-still'?" in detail
+        for typo in ("target:orders", "target:postgre:orders", "target:postgres:"):
+            assert "is no target" in problem(client.post(path, json={"reason": "x", "scope": typo}), 404)
+        assert "hold-still" in str(never.json()["scope"])
+        assert never.json()["warning"] == ""
+        unseen = {"reason": "x", "scope": "target:postgres:1/orders", "expires": "30m"}
+        assert "no run has met postgres:1/orders" in client.post(path, json=unseen).json()["warning"]
         scopes = [one["scope"] for one in client.get("/api/v1/control").json()["items"]]
         assert sorted(scopes) == ["", "policy:hold-still", "target:postgres:1/orders"]
         (target,) = client.get("/api/v1/targets").json()["items"]

@@ -323,6 +323,8 @@ async def test_a_target_is_known_by_every_name_that_acted_on_it(world: World) ->
         world.later(DAY)
     assert await world.store.names("k:x") == ["db:a", "db:b"]
     assert await world.store.names("k:y") == []
+    assert {"k:x", "db:a", "db:b"} <= set(await world.store.targets())
+    assert "db:none" not in await world.store.targets()
 
 
 async def test_a_target_is_paused_under_each_of_its_names(world: World) -> None:
