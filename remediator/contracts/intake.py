@@ -47,6 +47,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
     """What became of a delivery, after its commit.
 
     refused: the policies that had as many open runs as they may, once for each run refused.
+    due: when the first of the runs that it opened or woke is to be looked at; None if none is.
     """
 
     accepted: int = 0
@@ -56,6 +57,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
     runs: tuple[RunId, ...] = ()
     alerts: tuple[AlertId, ...] = ()
     refused: tuple[str, ...] = ()
+    due: Instant | None = None
 
 
 class Intake(Protocol):

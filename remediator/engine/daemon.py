@@ -176,9 +176,9 @@ class Daemon:
             await asyncio.sleep(0.5)
         return str(self.store.fatal)
 
-    def wake(self) -> None:
-        """A run may be due now."""
-        self.worker.wake()
+    def wake(self, within: float = 0) -> None:
+        """A run may be due within so many seconds."""
+        self.worker.wake(within)
 
     def ready(self) -> tuple[bool, str]:
         """Whether it takes alerts and acts on them, and if not, why."""

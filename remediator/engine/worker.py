@@ -59,9 +59,11 @@ class Worker:
     def _store(self) -> Store:
         return self._tools.store
 
-    def wake(self) -> None:
-        """Something may be due now."""
-        self._wake.set()
+    def wake(self, within: float = 0) -> None:
+        """Something may be due within so many seconds. If that is after the next look of a worker that
+        nobody wakes, that look finds it: alerts that are to be held cost no look each."""
+        if within < self._idle:
+            self._wake.set()
 
     async def run(self) -> None:
         """Claim and advance until `stop`."""

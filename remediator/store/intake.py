@@ -102,6 +102,7 @@ class Intake:
         openings: list[Wanted] = []
         runs: Sequence[RunId] = ()
         refused: Sequence[str] = ()
+        due: Instant | None = None
         repeated = resolved = updated = 0
         # n changes own n ids; the event's is the first of them.
         event = tx.id("audit", max(1, len(parsed.alerts)))
@@ -156,6 +157,8 @@ class Intake:
             known_alerts.put(own, sender, fingerprint, fresh)
         if openings:
             runs, refused = open_runs(tx, openings)
+            if len(refused) < len(openings):
+                due = min(opening.next_at for _, _, opening in openings)
         if parsed.test:
             changes.append((None, 0, TEST, None))
         if accepted:
@@ -173,6 +176,7 @@ class Intake:
             runs=tuple(dict.fromkeys(runs)) if runs else (),
             alerts=tuple(accepted),
             refused=tuple(refused),
+            due=received if resolved else due,  # a resolve wakes the runs that wait
         )
 
     def _kind(

@@ -118,20 +118,25 @@ class Group:
         self.fatal: StoreUnavailable | None = None
         """Why nothing can be trusted any more until the store is opened again; None if all is well."""
         self.lost: Callable[[], StoreUnavailable | None] = lambda: None
-        """Why the file is not the one that was opened; None while it is. Asked before each group."""
+        """Why the file is not the one that was opened; None while it is. Asked after each commit: before the
+        answers, so that nothing is said to be kept that is in no file."""
 
     def write(self, takings: Sequence[Taking], calls: Sequence[Call]) -> None:
         """Write them all and commit; each then has its answer or its error."""
-        failure = self.fatal or self.lost()
-        if failure is None:
+        if self.fatal is None:
             try:
                 self._write(takings, calls)
-                return
+                failure = self.lost()
+                if failure is None:
+                    return
+                self.fatal = failure
             except sqlite3.Error as error:
                 failure = unavailable(error, self._path)
                 self._roll_back()
                 if error_code(error) not in _SURVIVABLE:
                     self.fatal = failure
+        else:
+            failure = self.fatal
         items: list[Taking | Call] = [*takings, *calls]
         for item in items:
             item.error = failure

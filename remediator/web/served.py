@@ -61,8 +61,8 @@ class Served(Protocol):
     @property
     def policies(self) -> ServedPolicies: ...
 
-    def wake(self) -> None:
-        """Runs may be due: look now."""
+    def wake(self, within: float = 0) -> None:
+        """Runs may be due within so many seconds."""
 
     def ready(self) -> tuple[bool, str]:
         """Whether alerts can be taken, and if not, why."""

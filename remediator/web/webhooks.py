@@ -164,8 +164,8 @@ class Webhooks:
             )
             receipt = await store.accept(delivery, policies.matching())
         self._count(route, parsed, receipt)
-        if receipt.runs or receipt.resolved:  # a resolve may cancel a run that waits
-            daemon.wake()
+        if receipt.due is not None:
+            daemon.wake((receipt.due - now) / SECOND)
         return (
             b'{"accepted":%d,"repeated":%d,"resolved":%d,"updated":%d,"rejected":%d,"truncated":%d,"test":%b}'
             % (

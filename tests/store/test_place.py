@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from remediator.contracts import Opening
 from remediator.errors import StoreUnavailable
-from tests.store.world import World, alert
+from remediator.model import Alert, Instant
+from tests.store.world import World, alert, delivery
 
 
 async def test_a_deleted_file_is_noticed_by_the_next_delivery(file_world: World, tmp_path: Path) -> None:
@@ -17,6 +20,17 @@ async def test_a_deleted_file_is_noticed_by_the_next_delivery(file_world: World,
     with pytest.raises(StoreUnavailable, match="deleted, moved or replaced"):
         await file_world.deliver(alert("b"))
     assert file_world.store.fatal is not None
+
+
+async def test_a_file_that_goes_while_a_delivery_is_written_is_noticed_before_the_answer(
+    file_world: World, tmp_path: Path
+) -> None:
+    def matching(one: Alert, now: Instant) -> Sequence[Opening]:
+        (tmp_path / "store.db").unlink(missing_ok=True)
+        return ()
+
+    with pytest.raises(StoreUnavailable, match="deleted, moved or replaced"):
+        await file_world.store.accept(delivery((alert("a"),), file_world.now), matching)
 
 
 async def test_a_replaced_file_is_noticed(file_world: World, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from remediator.model import (
     SECOND,
     AlertId,
     AuditEvent,
+    Instant,
     Millis,
     Origin,
     Outcome,
@@ -32,6 +33,25 @@ async def test_a_new_alert_is_an_episode(world: World) -> None:
     assert episode.received_at == episode.seen_at == world.now
     assert episode.resolved_at is None
     assert episode.policy_revision == "set-1"
+
+
+async def test_a_receipt_says_when_a_run_is_to_be_looked_at_first(world: World) -> None:
+    waits = {"hold": 10 * MINUTE, "soon": SECOND, "now": 0}
+    world.openings = lambda one: (
+        opening(one.fingerprint, None, next_at=Instant(START + waits[one.fingerprint])),
+    )
+    assert (await world.deliver(alert("hold"))).due == START + 10 * MINUTE
+    assert (await world.deliver(alert("hold"))).due is None
+    assert (await world.deliver(alert("hold", at=START - 1), alert("soon"), alert("now"))).due == START
+    world.later(MINUTE)
+    # The run that waits is looked at because of it.
+    assert (await world.deliver(alert("hold", Status.RESOLVED))).due == world.now
+
+
+async def test_a_run_that_is_refused_is_not_looked_at(world: World) -> None:
+    world.openings = lambda one: (opening(target=None, open_runs=0),)
+    receipt = await world.deliver(alert("a"))
+    assert (receipt.refused, receipt.due) == (("p",), None)
 
 
 async def test_an_unknown_alert_is_not_found(world: World) -> None:
