@@ -108,10 +108,9 @@ class Api:
 
     # -- changing
 
-    async def start(self, policy: str, labels: Mapping[str, str], reason: str) -> Json:
-        return await self._ask(
-            "POST", "runs", body={"policy": policy, "labels": dict(labels), "reason": reason}
-        )
+    async def start(self, policy: str, labels: Mapping[str, str], reason: str, key: str) -> Json:
+        body = {"policy": policy, "labels": dict(labels), "reason": reason, "key": key}
+        return await self._ask("POST", "runs", body=body)
 
     async def cancel(self, run: int, reason: str) -> Json:
         return await self._ask("POST", f"runs/{run}/cancel", body={"reason": reason})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Annotated, Any
 
 import typer
@@ -10,12 +11,14 @@ import typer
 from remediator.cli import terminal, values
 from remediator.cli.invocation import Invocation
 from remediator.cli.verb import FINE, NO, UNKNOWN, group, verb
+from remediator.errors import StoreUnavailable
 
 app = group()
 
 GOOD = frozenset({"succeeded", "observed", "nothing_to_do"})
 """Outcomes after which `runs show -w` exits with 0."""
 _EVERY = 0.5
+_TRIES = 3
 
 Id = Annotated[int, typer.Argument(help="As in `runs list`.", min=1, max=values.MOST_ID, show_default=False)]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stays in the audit log.")]
@@ -85,11 +88,29 @@ async def start(
         list[str] | None,
         typer.Option("--set", metavar="LABEL=VALUE", help="A label, as the alert would have it."),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key", help="Started once, however often it is repeated with this; made up if not given."
+        ),
+    ] = None,
 ) -> None:
-    """Run a policy by hand, through all the same guards."""
+    """Run a policy by hand, through all the same guards.
+
+    Where the daemon does not answer, nobody knows whether the run was started; it is asked again with the
+    same key, and the key is shown if that does not help either.
+    """
     labels = values.labels(set or [])
+    key = key or secrets.token_hex(8)
     async with call.api() as api:
-        run = await api.start(policy, labels, reason)
+        for left in reversed(range(_TRIES)):
+            try:
+                run = await api.start(policy, labels, reason, key)
+                break
+            except StoreUnavailable as error:
+                if not left:
+                    raise StoreUnavailable(f"{error}; repeat the command with --key {key}") from None
+                await asyncio.sleep(_EVERY)
     call.print(run, f"run {run['id']} is {run['state']}; follow it: remediator runs show {run['id']} -w")
 
 

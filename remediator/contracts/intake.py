@@ -76,6 +76,9 @@ class Intake(Protocol):
 
     async def episode(self, id: AlertId) -> Episode: ...
 
+    async def firing(self, sender: str, fingerprint: str) -> AlertId | None:
+        """The open episode of this fingerprint. Goes through all alerts: for what people do, not senders."""
+
     async def episodes(self, run: RunId) -> Sequence[Episode]:
         """The run's own episode first, then those attached to it."""
 

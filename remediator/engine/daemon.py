@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -31,7 +32,7 @@ from remediator.engine.upkeep import (
     every,
 )
 from remediator.engine.worker import Worker
-from remediator.errors import Conflict, NotFound, StoreError
+from remediator.errors import Conflict, NotFound, StoreError, StoreUnavailable
 from remediator.live.exchange import Exchange
 from remediator.live.flood import Flood
 from remediator.live.hub import Hub
@@ -195,15 +196,19 @@ class Daemon:
                 return False, f"its {task.get_name()} task has ended; see the log, and restart it"
         return True, "ready"
 
-    async def start_run(self, policy: str, labels: Mapping[str, str], reason: str, actor: str) -> Run:
+    async def start_run(
+        self, policy: str, labels: Mapping[str, str], reason: str, actor: str, key: str = ""
+    ) -> Run:
         """Run a policy by hand, through all the same guards.
 
         Args:
             labels: what the alert would have carried.
+            key: whatever is asked for again with the same key by the same person, for the same policy and
+                labels, is the same run. It is the identity of its episode.
 
         Raises:
             NotFound: no such policy in the active set.
-            StoreUnavailable: it was not started.
+            StoreUnavailable: nobody knows whether it was started; ask again with the same key.
         """
         active = self.policies.current
         found = active.policies.get(policy) if active is not None else None
@@ -213,7 +218,7 @@ class Daemon:
         now = await self.store.now()
         alert = Alert(
             sender=MANUAL,
-            fingerprint=self.nonce()[:16],
+            fingerprint=_same(key, actor, policy, labels) if key else self.nonce()[:16],
             status=Status.FIRING,
             labels={"alertname": f"manual:{policy}", "severity": str(found.severity), **labels},
             annotations={"reason": reason, "actor": actor},
@@ -225,21 +230,26 @@ class Daemon:
         wanted = msgspec.structs.replace(
             opening(active, self.catalogue, found, alert, now, Origin.HAND), started=started
         )
-        receipt = await self.store.accept(
-            Delivery(
-                sender=MANUAL,
-                kind=MANUAL,
-                body=msgspec.json.encode(alert),
-                parsed=Parsed(alerts=((alert, 0),)),
-                revision=active.hash,
-                received_at=now,
-            ),
-            lambda _alert, _now: (wanted,),
+        delivery = Delivery(
+            sender=MANUAL,
+            kind=MANUAL,
+            body=msgspec.json.encode(alert),
+            parsed=Parsed(alerts=((alert, 0),)),
+            revision=active.hash,
+            received_at=now,
         )
-        for refused in receipt.refused:
-            metrics.ended(refused, Outcome.REFUSED, Reason.OPEN_RUNS)
-        (run,) = await self.store.find_runs(alert=receipt.alerts[0])
-        self.wake()
+        try:
+            receipt = await self.store.accept(delivery, lambda _alert, _now: (wanted,))
+            for refused in receipt.refused:
+                metrics.ended(refused, Outcome.REFUSED, Reason.OPEN_RUNS)
+            self.wake()
+            known = (
+                receipt.alerts[0] if receipt.alerts else await self.store.firing(MANUAL, alert.fingerprint)
+            )
+            (run,) = await self.store.find_runs(alert=known)
+        except StoreUnavailable as error:
+            do = "ask again with the same key" if key else "look at the policy's runs before you repeat it"
+            raise StoreUnavailable(f"{error}; the run may have been started all the same: {do}") from error
         return run
 
     async def cancel_run(self, id: RunId, reason: str, actor: str) -> Run:
@@ -397,6 +407,12 @@ class Manual:
 
     def alert(self, sender: str, body: bytes, position: int, now: Instant) -> Alert:
         return msgspec.json.decode(body, type=Alert)
+
+
+def _same(key: str, actor: str, policy: str, labels: Mapping[str, str]) -> str:
+    """The fingerprint of what is asked for with this key."""
+    said = msgspec.json.encode((key, actor, policy, sorted(labels.items())))
+    return hashlib.sha256(said).hexdigest()[:32]
 
 
 async def _forever(work: Callable[[], Awaitable[None]]) -> None:

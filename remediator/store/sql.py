@@ -107,6 +107,9 @@ class SqlStore(ABC):
     async def episodes(self, run: RunId) -> Sequence[Episode]:
         return await self._look(lambda tx: self._history.of_run(tx, run))
 
+    async def firing(self, sender: str, fingerprint: str) -> AlertId | None:
+        return await self._read(lambda tx: find.firing(tx, sender, fingerprint))
+
     async def find_episodes(
         self, *, firing: bool | None = None, before: AlertId | None = None, limit: int = 100
     ) -> Sequence[Episode]:

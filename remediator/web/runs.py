@@ -42,6 +42,15 @@ class Start(Body):
         dict[Text, Annotated[str, Field(max_length=4_096, pattern=r"^[^\x00]*$")]], Field(max_length=128)
     ] = {}
     reason: Reason
+    key: Annotated[
+        str,
+        Field(
+            max_length=200,
+            pattern=r"^[^\x00]*$",
+            description="Anything of your own: the same request with the same key is the same run, so "
+            "that it can be repeated where no answer came, or 503.",
+        ),
+    ] = ""
 
 
 class Why(Body):
@@ -93,8 +102,9 @@ async def get_run(daemon: Daemon, caller: Viewer, id: Id) -> RunDetail:
 
 @router.post("", status_code=201)
 async def start_run(daemon: Daemon, caller: Operator, body: Start) -> shapes.RunShape:
-    """Run a policy by hand, through all the same guards."""
-    return shapes.run(await daemon.start_run(body.policy, body.labels, body.reason, caller.name))
+    """Run a policy by hand, through all the same guards. After 503 nobody knows whether it was started: a
+    request with a `key` may then be repeated."""
+    return shapes.run(await daemon.start_run(body.policy, body.labels, body.reason, caller.name, body.key))
 
 
 @router.post("/{id}/cancel")

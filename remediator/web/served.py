@@ -67,7 +67,9 @@ class Served(Protocol):
     def ready(self) -> tuple[bool, str]:
         """Whether alerts can be taken, and if not, why."""
 
-    async def start_run(self, policy: str, labels: Mapping[str, str], reason: str, actor: str) -> Run: ...
+    async def start_run(
+        self, policy: str, labels: Mapping[str, str], reason: str, actor: str, key: str = ""
+    ) -> Run: ...
     async def cancel_run(self, id: RunId, reason: str, actor: str) -> Run: ...
     async def decide(
         self,
