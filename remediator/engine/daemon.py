@@ -243,10 +243,8 @@ class Daemon:
             for refused in receipt.refused:
                 metrics.ended(refused, Outcome.REFUSED, Reason.OPEN_RUNS)
             self.wake()
-            known = (
-                receipt.alerts[0] if receipt.alerts else await self.store.firing(MANUAL, alert.fingerprint)
-            )
-            (run,) = await self.store.find_runs(alert=known)
+            (episode,) = receipt.alerts or (await self.store.firing(MANUAL, alert.fingerprint),)
+            (run,) = await self.store.find_runs(alert=episode)
         except StoreUnavailable as error:
             do = "ask again with the same key" if key else "look at the policy's runs before you repeat it"
             raise StoreUnavailable(f"{error}; the run may have been started all the same: {do}") from error

@@ -17,6 +17,18 @@ Secret = Annotated[SecretStr, Field(min_length=1)]
 Positive = Annotated[Duration, Field(gt=0)]
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _proxies(network: Network) -> Network:
+    if network.prefixlen == 0:
+        raise ValueError(f"{network} is everybody, so anybody could name any address; name your proxies")
+    return network
+
+
+Proxies = Annotated[Network, AfterValidator(_proxies)]
+
+
 class Server(Section):
     """The HTTP server."""
 
@@ -35,6 +47,10 @@ class Server(Section):
     public_url: Annotated[Address, Field(pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$")] | None = None
     """Where people reach the daemon, for links in messages: https://remediator.example.com. With https,
     cookies are sent over https only."""
+
+    trusted_proxies: tuple[Proxies, ...] = ()
+    """Networks of the proxies in front of the daemon: 10.0.0.0/8, or one address. Only what they add to
+    `X-Forwarded-For` is believed; failed logins are counted by the nearest address that is none of them."""
 
     @property
     def loopback(self) -> bool:

@@ -20,6 +20,7 @@ from remediator.errors import Conflict, NotAllowed, NotFound, StoreUnavailable
 from remediator.model import Approval, Decision, Instant
 from remediator.settings import Role
 from remediator.web.access import LOCAL, Caller, Daemon, only_from_here
+from remediator.web.address import client
 from remediator.web.approval_view import view
 from remediator.web.attempts import Attempts
 from remediator.web.credentials import CallerKeys
@@ -249,7 +250,9 @@ def _back(token: str, cookie: str) -> Response:
 
 
 def _address(request: Request) -> str:
-    return request.client.host if request.client is not None else "unknown"
+    daemon = cast(Served, request.app.state.daemon)
+    peer = request.client.host if request.client is not None else "unknown"
+    return client(peer, request.headers.getlist("x-forwarded-for"), daemon.settings.server.trusted_proxies)
 
 
 def _away(error: StoreUnavailable) -> Response:

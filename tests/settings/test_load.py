@@ -272,6 +272,9 @@ def test_a_secret_is_not_expanded_again_and_a_dollar_can_be_written() -> None:
         ("redis: {url: 'redis://h:port/0'}", ["redis.url", "port", "0 to 65535"]),
         ("redis: {url: 'redis://:a@b@h/0'}", ["redis.url", "%40"]),
         ("store: {url: 'postgresql://u:a/b@h/d'}", ["store.url", "%2F"]),
+        ("server: {trusted_proxies: [10.0.0.1/8]}", ["server.trusted_proxies.0", "10.0.0.1/8"]),
+        ("server: {trusted_proxies: [0.0.0.0/0]}", ["server.trusted_proxies.0", "is everybody"]),
+        ("server: {trusted_proxies: [proxy.local]}", ["server.trusted_proxies.0", "proxy.local"]),
         (
             "notifiers: {pager: {url: 'json://h'}}\naudiences: {on-call: [pagr]}",
             ["audiences.on-call", "'pagr'", "did you mean 'pager'?"],

@@ -125,18 +125,27 @@ async def _breath() -> None:
 
 @contextmanager
 def asking(
-    home: Path, extra: str = "", *, expires: str = "15m", keys: bool = True, public_url: str = ""
+    home: Path,
+    extra: str = "",
+    *,
+    expires: str = "15m",
+    keys: bool = True,
+    public_url: str = "",
+    server: str = "",
 ) -> Iterator[Asking]:
     """Start, yield, stop.
 
     Args:
         extra: more lines of `approvals:`. expires: of the question. keys: whether links are signed.
+        server: more of that section.
     """
     policy = POLICY.replace("DIRECTORY", str(home)).replace("expires: 15m", f"expires: {expires}")
     people = PEOPLE.replace("approvals:\n", f"approvals:\n{extra}")
     if not keys:
         people = people.replace(f'link_key: ["{KEY}", "{OLD_KEY}"]', "four_eyes: true")
-    with serving(home, people, public_url=public_url, policies={"pressure": policy}) as running:
+    with serving(
+        home, people, public_url=public_url, policies={"pressure": policy}, server_more=server
+    ) as running:
         made = Asking(running, home)
         try:
             yield made

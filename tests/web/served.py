@@ -98,12 +98,17 @@ class Running:
 
 @contextmanager
 def serving(
-    directory: Path, extra: str = "", *, public_url: str = "", policies: Mapping[str, str] = NONE
+    directory: Path,
+    extra: str = "",
+    *,
+    public_url: str = "",
+    policies: Mapping[str, str] = NONE,
+    server_more: str = "",
 ) -> Iterator[Running]:
     """Start, yield, stop gracefully.
 
     Args:
-        extra: more settings. policies: name → text, beside hold-still.
+        extra: more settings. server_more: more of `server`. policies: name → text, beside hold-still.
     """
     (directory / "policies").mkdir()
     (directory / "policies" / "hold-still.yaml").write_text(POLICY)
@@ -112,6 +117,8 @@ def serving(
     text = (
         SETTINGS.replace("{port: 0,", f"{{port: 0, public_url: '{public_url}',") if public_url else SETTINGS
     )
+    if server_more:
+        text = text.replace("{port: 0,", f"{{port: 0, {server_more},")
     settings = assemble(text + extra, "remediator.yaml", {}, directory)
     started = threading.Event()
     found: dict[str, Any] = {}
