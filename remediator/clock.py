@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -70,3 +71,15 @@ class DrivenClock:
     def set(self, instant: Instant) -> None:
         """Move it, in either direction."""
         self._now = instant
+
+
+def beat(seconds: float) -> float:
+    """The event loop's time at which the next turn of this length begins; it is the same for all who ask:
+    tasks that look now and then do so together, and between their turns the process sleeps.
+
+    Args:
+        seconds: at most so far away.
+    """
+    now = asyncio.get_running_loop().time()
+    next = (now // seconds + 1) * seconds
+    return next if next > now else next + seconds  # what is not a power of two may be rounded to now

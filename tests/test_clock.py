@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import pytest
 
-from remediator.clock import SteadyClock
+from remediator.clock import SteadyClock, beat
 from remediator.engine.upkeep import ClockWatch
 from remediator.model import (
     DAEMON,
@@ -112,3 +113,14 @@ async def test_of_several_who_see_a_database_clock_jump_one_says_so() -> None:
         for watch in watches:  # from here on it is no news
             await watch()
         assert (await rig.story()).count("control.paused") == 1
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.1, 0.3, 0.007])
+async def test_a_beat_is_ahead_and_comes_again_and_again(seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(3):
+        now = loop.time()
+        found = beat(seconds)
+        assert now < found <= loop.time() + seconds + 1e-9
+        assert found / seconds == pytest.approx(round(found / seconds))  # common to all who ask
+        await asyncio.sleep(found - now)

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from remediator import metrics
-from remediator.clock import SteadyClock, SystemClock
+from remediator.clock import SteadyClock, SystemClock, beat
 from remediator.contracts import Catalogue, Delivery, Hint, Parsed, Receiver, Store
 from remediator.engine import lease
 from remediator.engine.announcing import Announcing
@@ -174,7 +174,7 @@ class Daemon:
     async def broken(self) -> str:
         """Return, with the reason, when this process can no longer do its work and must start anew."""
         while self.store.fatal is None:  # noqa: ASYNC110 - the store sets a flag, no event
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(beat(0.5) - asyncio.get_running_loop().time())
         return str(self.store.fatal)
 
     def wake(self, within: float = 0) -> None:

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from remediator import metrics
+from remediator.clock import beat
 from remediator.contracts import IncidentChange, Store
 from remediator.engine.incident import chain, turn
 from remediator.engine.incident_facts import Known
@@ -55,7 +56,7 @@ class Incidents:
     async def run(self) -> None:
         """Look after them until cancelled; a store that does not answer only makes it wait."""
         while True:
-            pause = self._idle / SECOND
+            pause = beat(self._idle / SECOND) - asyncio.get_running_loop().time()
             try:
                 due = await self.once()
                 left = pause if due is None else (due - await self._store.now()) / SECOND

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 
 from remediator import metrics
-from remediator.clock import SteadyClock, SystemClock
+from remediator.clock import SteadyClock, SystemClock, beat
 from remediator.contracts import Store
 from remediator.engine import storm
 from remediator.engine.policies import Policies
@@ -51,9 +51,10 @@ _MEASURED = (
 async def every(
     seconds: float, name: str, work: Callable[[], Awaitable[None]], sooner: asyncio.Event | None = None
 ) -> None:
-    """Do `work` again and again until cancelled.
+    """Do `work` at each turn until cancelled.
 
     Args:
+        seconds: between two turns, at most.
         sooner: its next turn is due now.
     """
     hint = sooner or asyncio.Event()
@@ -64,7 +65,7 @@ async def every(
         except StoreError as error:
             log.warning("upkeep.failed", task=name, error=str(error))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(beat(seconds)):
                 await hint.wait()
 
 

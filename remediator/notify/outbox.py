@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from remediator import failpoint, metrics
+from remediator.clock import beat
 from remediator.contracts import Notifier, NotifierState, Outgoing, Store
 from remediator.errors import NotFound, StoreError
 from remediator.model import (
@@ -103,7 +104,7 @@ class Drain:
                 except StoreError as error:
                     log.warning("outbox.unreadable", error=str(error))
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._idle / SECOND):
+                    async with asyncio.timeout_at(beat(self._idle / SECOND)):
                         await self._wake.wait()
         finally:
             await self._finish()

@@ -42,6 +42,9 @@ class SqliteStore(SqliteCalls, SqlStore):
     """See `contracts.Store`; its methods are described there."""
 
     _place: Place | None = None
+    _sealed = -1
+    """The number of the group up to which everything is sealed; -1 before the first look."""
+    _chain = ""
 
     async def open(self) -> None:
         await super().open()
@@ -109,13 +112,17 @@ class SqliteStore(SqliteCalls, SqlStore):
     async def seal(self) -> str:
         limit, seconds = self._limits.seal_batch, self._limits.upkeep
         async with self._sealing:
-            while True:
+            self._check_writable()
+            while self._sealed != (commits := self._groups().commits):
                 sealed = await self._read(lambda tx: sealing.prepare(tx, self._key, limit), seconds)
                 if sealed is None:
-                    return await self._read(self._head)
+                    self._chain = await self._read(self._head)
+                    self._sealed = commits  # nobody else writes to this file
+                    break
                 # Excluded: a seal whose caller was cancelled was on its way and is written. Look again.
                 with contextlib.suppress(Conflict):
                     await self._write(lambda tx, one=sealed: sealing.write(tx, one), seconds)  # type: ignore[misc]
+            return self._chain
 
     def _head(self, tx: SqliteTx) -> str:
         if self._lock is not None and not self._read_only:

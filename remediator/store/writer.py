@@ -117,6 +117,8 @@ class Group:
         self.connection = tx.connection
         self.fatal: StoreUnavailable | None = None
         """Why nothing can be trusted any more until the store is opened again; None if all is well."""
+        self.commits = 0
+        """Groups that were committed."""
         self.lost: Callable[[], StoreUnavailable | None] = lambda: None
         """Why the file is not the one that was opened; None while it is. Asked after each commit: before the
         answers, so that nothing is said to be kept that is in no file."""
@@ -154,6 +156,7 @@ class Group:
         self._reach("before_commit", takings, calls)
         if connection.in_transaction:
             connection.execute("COMMIT")
+            self.commits += 1
         self._tx.committed()
         self._reach("after_commit", takings, calls)
         self._intake.commit(self._tx.now)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from remediator.model import SECOND
 from remediator.settings import Server
@@ -97,9 +100,49 @@ def http_protocol(within: float) -> type[asyncio.Protocol]:
     return Protocol
 
 
+class _State(ServerState):
+    """Dates each answer when it is made."""
+
+    _second = 0
+    _headers: list[tuple[bytes, bytes]] = []
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        now = int(time.time())
+        if now != self._second:
+            self._second, self._headers = now, [(b"date", formatdate(now, usegmt=True).encode())]
+        return self._headers
+
+    @default_headers.setter
+    def default_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """uvicorn begins with none."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, without its ten looks a second at the date and at whether to go: a daemon with nothing to
+    do shall do nothing."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._leaving = asyncio.Event()
+        super().__init__(config)
+        self.server_state = _State()
+
+    @property
+    def should_exit(self) -> bool:
+        return self._leaving.is_set()
+
+    @should_exit.setter
+    def should_exit(self, leave: bool) -> None:
+        if leave:
+            self._leaving.set()
+
+    async def main_loop(self) -> None:
+        await self._leaving.wait()
+
+
 def server(app: Any, settings: Server) -> uvicorn.Server:
-    """A server that is ready to `serve()`."""
-    return uvicorn.Server(
+    """A server that is ready to `serve()`. It does so until `should_exit` is set, in its own thread."""
+    return _Server(
         uvicorn.Config(
             app,
             host=settings.host,

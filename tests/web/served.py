@@ -154,7 +154,7 @@ def serving(
     try:
         yield Running(found["daemon"], found["port"], found["loop"])
     finally:
-        found["web"].should_exit = True
+        found["loop"].call_soon_threadsafe(setattr, found["web"], "should_exit", True)
         thread.join(15)
     assert not thread.is_alive()
     assert "error" not in found

@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import time
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
@@ -374,3 +375,15 @@ def test_what_was_answered_200_is_there_after_a_restart(tmp_path: Any) -> None:
     with serving(tmp_path) as second, second.client() as client:
         (found,) = client.get("/api/v1/alerts").json()["items"]
     assert found["fingerprint"] == "kept"
+
+
+def test_each_answer_says_when_it_was_made(local: Running) -> None:
+    seen = set()
+    until = time.monotonic() + 10
+    while len(seen) < 2 and time.monotonic() < until:
+        before = int(time.time())
+        response = post(local, "am", body(alert("a")), **BEARER)
+        (said,) = response.headers.get_list("date")
+        assert before <= parsedate_to_datetime(said).timestamp() <= time.time()
+        seen.add(said)
+    assert len(seen) == 2
