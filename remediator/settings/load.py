@@ -5,6 +5,7 @@ This is the only module that reads the environment.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,9 +17,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from remediator.errors import ConfigurationError
+from remediator.model import SECOND, span
 from remediator.settings import document
 from remediator.settings.root import Settings
-from remediator.settings.values import Address, suggest
+from remediator.settings.values import parse_duration, shown, suggest
 
 PREFIX = "REMEDIATOR_"
 _PLAIN = {"failpoint", "secrets_dir"}
@@ -67,6 +69,8 @@ def assemble(text: str, file: str, environment: Mapping[str, str], base: Path) -
     directory = data.get("secrets_dir")
     secrets = _Secrets(Path(directory) if isinstance(directory, str) else None, environment, origins)
     resolved = secrets.resolve(data, ())
+    if secrets.faults:
+        raise ConfigurationError("\n".join(dict.fromkeys(secrets.faults)))
     try:
         return Settings(**resolved)
     except ValidationError as error:
@@ -146,7 +150,10 @@ def _anchor(data: dict[str, Any], base: Path) -> None:
 
 
 class _Secrets:
-    """Replaces `${NAME}` by the secret of that name; `$${` stands for a plain `${`."""
+    """Replaces `${NAME}` by the secret of that name; `$${` stands for a plain `${`.
+
+    What cannot be replaced is kept in `faults`: all of them are said at once, and nothing is used then.
+    """
 
     def __init__(
         self, directory: Path | None, environment: Mapping[str, str], origins: Mapping[document.Path, str]
@@ -154,6 +161,7 @@ class _Secrets:
         self.directory = directory
         self.environment = environment
         self.origins = origins
+        self.faults: list[str] = []
 
     def resolve(self, value: Any, path: document.Path) -> Any:
         if isinstance(value, dict):
@@ -169,28 +177,30 @@ class _Secrets:
             return "${" + found[2] + "}"
         name = found[2]
         if not _NAME.fullmatch(name):
-            self._fail(path, f"${{{name}}} is not a secret's name; letters, digits and _ . - are allowed")
-        secret = self._read(name, path)
+            return self._fail(
+                path, f"${{{name}}} is no name of a secret; letters, digits and _ . - are allowed"
+            )
+        try:
+            secret = self._read(name)
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            return self._fail(path, f"secret {name}: {self.directory}/{name} cannot be read: {why}")
         if secret is None:
             looked = f"no file {name} in secrets_dir {self.directory}, and " if self.directory else ""
-            self._fail(path, f"secret {name} is missing: {looked}no environment variable {name}; set one")
-        if not secret:
-            self._fail(path, f"secret {name} is empty; give it a value")
-        return secret
+            return self._fail(
+                path, f"secret {name} is missing: {looked}no environment variable {name}; set one"
+            )
+        return secret or self._fail(path, f"secret {name} is empty; give it a value")
 
-    def _read(self, name: str, path: document.Path) -> str | None:
+    def _read(self, name: str) -> str | None:
         if self.directory is not None:
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 return (self.directory / name).read_text(encoding="utf-8").rstrip("\r\n")
-            except FileNotFoundError:
-                pass
-            except (OSError, UnicodeDecodeError) as error:
-                why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-                self._fail(path, f"secret {name}: {self.directory / name} cannot be read: {why}")
         return self.environment.get(name)
 
-    def _fail(self, path: document.Path, what: str) -> NoReturn:
-        raise ConfigurationError(_message(path, what, self.origins))
+    def _fail(self, path: document.Path, what: str) -> str:
+        self.faults.append(_message(path, what, self.origins))
+        return ""
 
 
 # ---------------------------------------------------------------- errors
@@ -215,12 +225,32 @@ def _fault(details: ErrorDetails, data: dict[str, Any], origins: Mapping[documen
         return _message((*path, details["ctx"]["key"]), what, origins)
     if kind == "missing":
         return _message((*path, details["loc"][-1]), "is required and not given", origins)
+    if kind == "union_tag_invalid":
+        tag, expected = details["ctx"]["tag"], details["ctx"]["expected_tags"]
+        allowed = expected.replace("'", "").split(", ")
+        return _message((*path, "kind"), f"{tag}: {suggest(tag, allowed)}", origins)
     if isinstance(here, dict | list):
         return _message(path, what, origins)
     # What the file says is shown, never what a ${NAME} in it stands for.
     secret = path[:1] == ("notifiers",) or any(part in _SECRET_KEYS for part in path[-2:])
-    seen = "***" if secret and "${" not in str(here) else Address(here).shown
-    return _message(path, f"{seen}: {what[:1].lower()}{what[1:]}", origins)
+    seen = "***" if secret and "${" not in str(here) else shown(str(here))
+    return _message(path, f"{seen}: {_words(details, here, what)}", origins)
+
+
+def _words(details: ErrorDetails, value: Any, what: str) -> str:
+    """What is wrong with a value, in the units in which it is written."""
+    given = details.get("ctx", {})
+    bound = next((given[name] for name in ("ge", "gt", "le", "lt") if name in given), None)
+    if bound is not None and isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            parse_duration(value)
+            # Timeouts of connections are held in seconds, as client libraries take them, all else in ms.
+            limit = span(bound if bound >= SECOND else round(bound * SECOND))
+            return what.lower().replace("input should be", "must be").rpartition(" ")[0] + f" {limit}"
+    if details["type"] in ("too_short", "string_too_short"):
+        least = given["min_length"]
+        return "is empty; give it a value" if least == 1 else f"must have at least {least} characters"
+    return f"{what[:1].lower()}{what[1:]}"
 
 
 def _message(path: document.Path, what: str, origins: Mapping[document.Path, str]) -> str:

@@ -100,6 +100,16 @@ class Address(str):
         return core_schema.no_info_after_validator_function(cls, core_schema.str_schema(min_length=1))
 
 
+def shown(text: str) -> str:
+    """A value of which nobody knows whether it is an address, and which may be one that is written wrongly:
+    what stands before its last @ is hidden where no password was recognised and there may be one."""
+    hidden = Address(text).shown
+    before, at, after = text.rpartition("@")
+    if hidden == text and ":" in before[before.find("://") + 3 if "://" in before else 0 :]:
+        return f"***{at}{after}"
+    return hidden
+
+
 def refuse_unquoted(url: str) -> None:
     """Raise ValueError for a password that is read as something else: drivers then look up a part of it as
     the host's name, and say so."""

@@ -4,6 +4,7 @@ and its errors told apart by what they say about the transaction."""
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -297,10 +298,14 @@ def _connect(address: str) -> psycopg.Connection[Row]:
             tcp_user_timeout=4_000,
         )
     except psycopg.ProgrammingError as error:
+        why = str(error).strip()
+        if not why.startswith("invalid URI query parameter"):
+            # The driver cites the part that it could not read, and that may be the password.
+            why = re.sub(r'".*"', "***", why, flags=re.DOTALL)
         raise ConfigurationError(
-            f"store.url: not an address of PostgreSQL ({error}); "
-            "write postgresql://user:password@host:5432/database"
-        ) from error
+            f"store.url: not an address of PostgreSQL ({why}); "
+            "write postgresql://user:password@host:5432/database, and in the password %20 for a space"
+        ) from None
     except psycopg.Error as error:
         raise tell(error) from error
     connection.adapters.register_dumper(int, Int8Dumper)

@@ -213,6 +213,12 @@ def test_a_missing_or_empty_secret_refuses_to_start() -> None:
     assert "empty" in refusal(text, NOPE="")
 
 
+def test_all_that_is_missing_is_said_at_once() -> None:
+    text = "audit: {key: '${FIRST}'}\naccess: {tokens: [{name: a, role: admin, token: '${SECOND}'}]}"
+    assert ["FIRST" in refusal(text), "SECOND" in refusal(text)] == [True, True]
+    assert len(refusal(text).splitlines()) == 2
+
+
 def test_a_secrets_name_cannot_leave_the_directory() -> None:
     assert "../x" in refusal("secrets_dir: /tmp\naudit: {key: '${../x}'}")
 
@@ -237,7 +243,12 @@ def test_a_secret_is_not_expanded_again_and_a_dollar_can_be_written() -> None:
         ("server: {port: [1]}", ["server.port"]),
         ("\n\nserver:\n  port: 1\n  port: 2", ["remediator.yaml:5", "'port' stands twice", "line 4"]),
         ("engine: {check_timeout: 30}", ["engine.check_timeout", "30", "30s"]),
-        ("engine: {check_timeout: 0s}", ["engine.check_timeout", "greater than 0"]),
+        ("engine: {check_timeout: 0s}", ["engine.check_timeout", "0s: must be greater than 0s"]),
+        ("engine: {check_timeout: 1m}", ["engine.check_timeout", "1m: must be less than or equal to 20s"]),
+        ("connections: {a: {kind: http, url: 'http://h', timeout: 10m}}", ["timeout: 10m: must be", " 5m"]),
+        ("connections: {a: {kind: postgrs, dsn: d}}", ["connections.a.kind: postgrs", "mean 'postgres'?"]),
+        ("store: {url: ''}", ["store.url", "is empty"]),
+        ("approvals: {link_key: [short]}", ["approvals.link_key.0", "at least 16 characters"]),
         ("engine: {check_timeout: '30 seconds'}", ["engine.check_timeout", "30 seconds"]),
         ("server: {body_limit: 10MB}", ["server.body_limit", "10MB", "MiB"]),
         ("store: {url: 'mysql://u:hunter2@h/d'}", ["store.url", "mysql://u:***@h/d", "postgresql://"]),
@@ -401,6 +412,17 @@ def test_addresses_hide_their_password_where_they_are_shown() -> None:
         assert "hunter2" not in Address(text).shown
         assert "hunter2" not in repr(Address(text))
         assert "hunter2" in str(Address(text))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql//u:hunter2@h/d", "postgres:u:hunter2@h/d", "mysql://u:hunt er2:hunter2@h/d", "u:hunter2@h"],
+)
+def test_a_store_that_is_written_wrongly_is_refused_without_its_password(url: str) -> None:
+    message = refusal(f"store: {{url: '{url}'}}")
+    assert "hunt" not in message
+    assert "***@h" in message
+    assert "postgresql://user@host" in message
 
 
 def test_a_call_may_not_take_longer_than_its_run_is_claimed(tmp_path: Path) -> None:

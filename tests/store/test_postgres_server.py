@@ -84,8 +84,12 @@ async def test_a_newer_schema_is_refused_by_its_version(database: str) -> None:
 async def test_a_wrong_address_is_named_and_no_password_is(postgres: Postgres) -> None:
     with pytest.raises(StoreUnavailable, match='database "nowhere" does not exist'):
         await store_at(postgres.dsn(dbname="nowhere")).open()
-    with pytest.raises(ConfigurationError, match=r"store\.url"):
+    with pytest.raises(ConfigurationError, match=r"store\.url.*nonsense"):
         await store_at("postgresql://127.0.0.1/x?nonsense=1").open()
+    for password in ("hunter 2", 'hunt"er 2', "%zzhunter2"):
+        with pytest.raises(ConfigurationError, match=r"store\.url") as refused:
+            await store_at(f"postgresql://bob:{password}@127.0.0.1/x").open()
+        assert "hunt" not in str(refused.value)
     with pytest.raises(StoreUnavailable) as caught:
         await store_at(f"postgresql://bob:hunter2@127.0.0.1:{postgres.port + 1 & 0xFFFF}/x").open()
     assert "hunter2" not in str(caught.value)
