@@ -19,14 +19,23 @@ from remediator.store.rows import encode
 from remediator.store.tx import Row, Tx, insert
 
 _INSERT = insert("outbox", "id, at, next_at, attempts, message, error, incident, notifier")
+IN_ORDER = """
+NOT EXISTS (
+  SELECT 1 FROM outbox AS former
+  WHERE former.incident = outbox.incident AND former.sent_at IS NULL AND former.at < outbox.at
+    AND former.attempts < 5 AND (former.notifier = outbox.notifier OR former.notifier IS NULL))
+"""
+"""Nobody hears that an incident is over before hearing that there is one. What a notifier has refused five
+times holds up nothing: it may never take it, and the calls behind it must go out."""
 # What was tried least first, or a message that a notifier never takes would hold up those behind it.
-_DUE = """
+_DUE = f"""
 SELECT outbox.id, outbox.at, outbox.attempts, outbox.message, outbox.notifier
 FROM outbox LEFT JOIN notifier ON notifier.name = outbox.notifier
 WHERE outbox.sent_at IS NULL AND outbox.next_at <= :now
   AND (notifier.retry_at IS NULL OR notifier.retry_at <= :now)
+  AND {IN_ORDER}
 ORDER BY outbox.attempts, outbox.at, outbox.id LIMIT :limit
-"""
+"""  # noqa: S608
 _ANY_DUE = "SELECT 1 FROM outbox WHERE sent_at IS NULL AND next_at <= :now LIMIT 1"
 _ADDRESS = """
 UPDATE outbox SET notifier = :notifier

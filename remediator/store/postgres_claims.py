@@ -38,16 +38,17 @@ UPDATE run SET lease_until = :until WHERE id IN (SELECT id FROM held)
 """
 _ROW = f"SELECT {RUN}, lease_until FROM run WHERE id = :id FOR UPDATE"  # noqa: S608
 _NONCE = "SELECT nonce FROM intent WHERE run = :run AND number = :number"
-_DUE = """
+_DUE = f"""
 WITH due AS (
   SELECT outbox.id FROM outbox LEFT JOIN notifier ON notifier.name = outbox.notifier
   WHERE sent_at IS NULL AND (next_at <= :now OR id = ANY(:own))
     AND (notifier.retry_at IS NULL OR notifier.retry_at <= :now)
+    AND {outbox.IN_ORDER}
   ORDER BY attempts, at, id LIMIT :limit FOR UPDATE OF outbox SKIP LOCKED
 )
 UPDATE outbox SET next_at = :later WHERE id IN (SELECT id FROM due)
 RETURNING attempts, at, id, message, notifier
-"""
+"""  # noqa: S608
 _HAND_OVER = "UPDATE outbox SET next_at = :now WHERE id = ANY(:own) AND sent_at IS NULL"
 
 LONGEST = Millis(5 * MINUTE)

@@ -186,6 +186,7 @@ CREATE TABLE outbox (
 	PRIMARY KEY (id)
 );
 CREATE INDEX outbox_due ON outbox (next_at) WHERE sent_at IS NULL;
+CREATE INDEX outbox_incident ON outbox (incident) WHERE sent_at IS NULL;
 CREATE TABLE policy_revision (
 	hash TEXT NOT NULL,
 	files TEXT NOT NULL,

@@ -9,7 +9,18 @@ import pytest
 from remediator.engine.incidents import Incidents
 from remediator.engine.telling import Telling
 from remediator.errors import Conflict
-from remediator.model import HOUR, MINUTE, SECOND, Incident, IncidentId, Instant, Message, Millis, Severity
+from remediator.model import (
+    HOUR,
+    MINUTE,
+    SECOND,
+    AuditEvent,
+    Incident,
+    IncidentId,
+    Instant,
+    Message,
+    Millis,
+    Severity,
+)
 from remediator.notify.audience import Routing
 from tests.engine.world import START, Rig, World
 
@@ -63,7 +74,6 @@ class Watch(Rig):
         super().__init__(POLICY.format(severity=severity), telling=telling, world=world or sick())
         self.files["escalation.yaml"] = more.get("escalation", ESCALATION)
         self.said_at: list[tuple[int, Message]] = []
-        self._seen = 0
 
     async def until(self, span: int) -> None:
         """As Rig's, noting what was said at each instant."""
@@ -84,9 +94,9 @@ class Watch(Rig):
         await self._note()
 
     async def _note(self) -> None:
-        for one in await self.store.due_messages(1000):
-            if one.id > self._seen:
-                self._seen = one.id
+        while due := await self.store.due_messages(1000):  # the next of an incident is due when one is sent
+            for one in due:
+                await self.store.message_sent(one.id, AuditEvent(kind="message.sent"))
                 self.said_at.append((one.at - START, one.message))
 
     def calls(self, word: str = "INCIDENT") -> list[tuple[int, tuple[str, ...]]]:

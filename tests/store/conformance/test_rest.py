@@ -14,6 +14,7 @@ from remediator.model import (
     AuditEvent,
     Control,
     ControlKind,
+    IncidentId,
     Instant,
     Message,
     Millis,
@@ -180,6 +181,39 @@ async def test_a_message_is_due_until_it_is_sent(world: World) -> None:
         await world.store.message_sent(first.id, AuditEvent(kind="message.sent"))
     with pytest.raises(NotFound):
         await world.store.message_failed(99, START, "gone")
+
+
+async def test_what_is_said_of_an_incident_reaches_each_notifier_in_order(world: World) -> None:
+    """Or people would hear that it is over before they hear that there is one."""
+    for subject, incident in (("declared", 1), ("another", 2), ("resolved", 1)):
+        message = Message(
+            chain="", severity=Severity.P2, subject=subject, body="b", incident=IncidentId(incident)
+        )
+        await world.store.record((), (message,))
+        world.later(1)
+
+    async def due() -> dict[tuple[str, str | None], int]:
+        found = await world.store.due_messages(10)
+        return {(one.message.subject, one.notifier): one.id for one in found}
+
+    first = await due()
+    assert set(first) == {("another", None), ("declared", None)}
+    await world.store.spread_message(first["declared", None], ["mail", "pager"])
+    await world.store.message_sent(first["another", None], AuditEvent(kind="message.sent"))
+    second = await due()
+    assert set(second) == {("declared", "mail"), ("declared", "pager"), ("resolved", None)}
+    await world.store.spread_message(second["resolved", None], ["mail", "pager"])
+    await world.store.message_sent(second["declared", "mail"], AuditEvent(kind="message.sent"))
+    third = await due()
+    assert set(third) == {("declared", "pager"), ("resolved", "mail")}
+    await world.store.message_sent(third["resolved", "mail"], AuditEvent(kind="message.sent"))
+    # What a notifier never takes holds up the later calls only so long.
+    for _ in range(5):
+        left = await due()
+        assert set(left) == {("declared", "pager")}
+        await world.store.message_failed(left["declared", "pager"], world.now, "too long")
+        world.later(10 * MINUTE)
+    assert set(await due()) == {("resolved", "pager")}
 
 
 async def test_a_failed_message_comes_back_when_it_is_time(world: World) -> None:

@@ -85,6 +85,13 @@ def upgrade() -> None:
     op.add_column("effect", sa.Column("recalled_by", sa.Text(), server_default=sa.text("''"), nullable=False))
     op.add_column("outbox", sa.Column("incident", sa.BigInteger(), nullable=True))
     op.add_column("outbox", sa.Column("notifier", sa.Text(), nullable=True))
+    op.create_index(
+        "outbox_incident",
+        "outbox",
+        ["incident"],
+        sqlite_where=sa.text("sent_at IS NULL"),
+        postgresql_where=sa.text("sent_at IS NULL"),
+    )
     op.create_table(
         "episode_count",
         sa.Column("sender", sa.Text(), nullable=False),
