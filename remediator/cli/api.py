@@ -106,6 +106,9 @@ class Api:
     async def controls(self) -> list[Json]:
         return _items(await self._ask("GET", "control"))
 
+    async def questions(self) -> list[Json]:
+        return _items(await self._ask("GET", "approvals", {"open": True, "limit": _PAGE}))
+
     # -- changing
 
     async def start(self, policy: str, labels: Mapping[str, str], reason: str, key: str) -> Json:

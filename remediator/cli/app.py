@@ -20,18 +20,22 @@ from remediator.cli.options import (
 GROUPS: dict[str, tuple[str, str]] = {
     "serve": ("remediator.cli.serve:app", "Run the daemon."),
     "init": ("remediator.cli.init:app", "Write settings and a first policy into a directory."),
-    "policies": ("remediator.cli.policies:app", "Check policy files; print their schema."),
+    "policies": (
+        "remediator.cli.policies:app",
+        "Check policies, print their schema, restore one.",
+    ),
+    "status": ("remediator.cli.status:app", "What holds it back, and what waits for a person."),
     "alerts": ("remediator.cli.alerts:app", "List alerts; explain what was done about one."),
-    "runs": ("remediator.cli.runs:app", "List, show, start and cancel runs."),
+    "runs": ("remediator.cli.runs:app", "List, show, start, cancel, approve, reject runs."),
     "incidents": ("remediator.cli.incidents:app", "List, show, acknowledge and resolve incidents."),
-    "effects": ("remediator.cli.effects:app", "List effects that are lent and will be put back."),
+    "effects": ("remediator.cli.effects:app", "List, renew and return what is lent for a time."),
     "targets": ("remediator.cli.targets:app", "List targets that are held; lift a quarantine."),
     "audit": ("remediator.cli.audit:app", "Ask the audit log; verify its seal."),
     "pause": ("remediator.cli.controls:pause", "Stop new actions of the daemon, a policy or a target."),
     "resume": ("remediator.cli.controls:resume", "Lift a pause."),
     "actions": ("remediator.cli.catalogue:actions", "What policies can do."),
     "checks": ("remediator.cli.catalogue:checks", "What policies can look at."),
-    "store": ("remediator.cli.store:app", "Look after the database."),
+    "store": ("remediator.cli.store:app", "Migrate the database; copy it to another."),
     "doctor": ("remediator.cli.doctor:app", "Reach every connection; change nothing."),
 }
 """Name → where its typer app is, and its line in the help."""

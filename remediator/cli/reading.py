@@ -48,6 +48,8 @@ class Reader(Protocol):
     async def effects(self, open: bool) -> list[Json]: ...
     async def targets(self) -> list[Json]: ...
     async def controls(self) -> list[Json]: ...
+    async def questions(self) -> list[Json]:
+        """The approvals that wait for somebody, newest first."""
 
 
 @asynccontextmanager
@@ -143,6 +145,9 @@ class _Local:
 
     async def controls(self) -> list[Json]:
         return [_json(shapes.control(one)) for one in await self._store.controls()]
+
+    async def questions(self) -> list[Json]:
+        return [_json(shapes.approval(one)) for one in await self._store.approvals(open=True, limit=_PAGE)]
 
 
 def _json(value: Any) -> Json:

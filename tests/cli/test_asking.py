@@ -96,6 +96,23 @@ def test_a_number_beyond_all_ids_is_wrong_usage(ask: Ask) -> None:
     assert "Traceback" not in said.err
 
 
+def test_status_says_what_holds_it_back_and_who_is_waited_for(daemon: Daemon, ask: Ask) -> None:
+    before = ask("status", "-o", "json")
+    assert before.code == 1  # the run that was refused has called somebody
+    assert [one["target"] for one in before.json["incidents"]] == ["valve:nowhere"]
+    assert (before.json["brakes"], before.json["questions"]) == ([], [])
+    assert "Brakes: nothing holds it back" in ask("status").out
+    daemon.program("pause", "--comment", "look at it", "--for", "never")
+    try:
+        (brake,) = ask("status", "-o", "json").json["brakes"]
+        assert (brake["kind"], brake["scope"], brake["reason"]) == ("pause", "", "look at it")
+        line = next(line for line in ask("status").out.splitlines() if line.startswith("pause"))
+        assert "the whole daemon" in line
+        assert "look at it" in line
+    finally:
+        daemon.program("resume", "--comment", "looked at")
+
+
 def test_runs_are_listed_and_shown(ask: Ask) -> None:
     listed = ask("runs", "list", "-o", "json").json
     assert [(run["id"], run["outcome"]) for run in listed] == [(2, "refused"), (1, "succeeded")]
