@@ -344,7 +344,7 @@ class SqlStore(ABC):
 
     async def due_messages(self, limit: int) -> Sequence[Outgoing]:
         if not await self._look(outbox.any_due):
-            return ()
+            return []
         found, failing = await self._read(lambda tx: (outbox.due(tx, limit), outbox.failing(tx)))
         if any(one.notifier in failing for one in found):
             found = await self._write(lambda tx: outbox.probes(tx, found))

@@ -265,6 +265,7 @@ class Known(Catalogue):
         self._world = world
         resizing = (Resize(world), ResizeByToken(world), ResizeIfSame(world), Reshape(world))
         super().__init__(resizing, [Level(world)])
+        self._actions: dict[str, Action[Any]] = dict(self._actions)  # an upgrade may take one away
 
     def action(self, name: str) -> Action[Any] | None:
         if self._world.broken:
