@@ -14,7 +14,7 @@ from remediator.catalogue import PACKAGES, scan
 from remediator.clients.connections import CallContext, Connections
 from remediator.clients.redis import RedisClient
 from remediator.clock import SteadyClock, SystemClock
-from remediator.contracts import Catalogue, Clock, Context, Notifier, Receiver, Store
+from remediator.contracts import Catalogue, Clock, Context, Receiver, Store
 from remediator.engine.case import Rules, Tools
 from remediator.engine.daemon import MANUAL, Daemon, Manual
 from remediator.engine.execute import Execute
@@ -24,7 +24,7 @@ from remediator.engine.policies import Compile, Policies
 from remediator.engine.telling import Telling
 from remediator.engine.threads import Threads
 from remediator.engine.worker import Worker
-from remediator.errors import ActionError, ConfigurationError
+from remediator.errors import ActionError, ConfigurationError, NotificationError
 from remediator.live.announcing import announcing
 from remediator.live.exchange import Exchange
 from remediator.live.flood import Flood
@@ -93,7 +93,7 @@ def store(settings: Settings, clock: Clock | None = None, read_only: bool = Fals
     )
 
 
-def notifiers(settings: Settings) -> dict[str, Notifier]:
+def notifiers(settings: Settings) -> dict[str, AppriseNotifier]:
     """The notifiers of settings; the log is told besides, always."""
     return {
         name: AppriseNotifier(name, notifier.url.get_secret_value())
@@ -191,6 +191,7 @@ def build(
     flood = Flood(limited, wall)
     worker = Worker(worker_name, tools, policies, most=settings.engine.workers)
     pagers = notifiers(settings)
+    _must_be_understood(pagers)
     said = telling(settings)
     drain = Drain(
         durable,
@@ -237,6 +238,19 @@ def build(
         exchange=exchange(settings, flood, hub, wall, worker_name),
         clock=steady,
     )
+
+
+def _must_be_understood(pagers: Mapping[str, AppriseNotifier]) -> None:
+    """A pager whose address is wrong would be noticed when it is needed.
+
+    Raises:
+        ConfigurationError: Apprise cannot read the address of one.
+    """
+    for name, pager in pagers.items():
+        try:
+            pager.check()
+        except NotificationError as error:
+            raise ConfigurationError(f"notifiers.{name}.url: {error}") from None
 
 
 def _must_name_actions(levels: Mapping[str, int], known: Catalogue) -> None:

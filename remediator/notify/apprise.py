@@ -1,6 +1,6 @@
 """Notifications through Apprise (https://github.com/caronc/apprise): mail, chat, pagers, webhooks.
 
-Apprise is imported at the first message, not at start: it is large, and most days nothing is sent.
+Apprise is large: it is imported when the first address is read, at start where settings name a notifier.
 """
 
 from __future__ import annotations

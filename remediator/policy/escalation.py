@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator
 
-from remediator.model import Millis, Severity
+from remediator.model import MINUTE, Millis, Severity, span
 from remediator.policy.fields import Duration, Frozen
 
 LOG = "log"
@@ -71,11 +71,22 @@ class Step(Frozen):
     if_: ConditionField | None = Field(default=None, alias="if", description='Only then: `"severity <= P1"`.')
 
 
+def _deadline(value: Millis) -> Millis:
+    if value < MINUTE:
+        raise ValueError(
+            f"is {span(value)}; nobody can acknowledge within less than 1m, so at least that is wanted"
+        )
+    return value
+
+
+Deadline = Annotated[Duration, AfterValidator(_deadline)]
+
+
 class Escalation(Frozen):
     """The chains, and how soon someone must acknowledge."""
 
     chains: dict[str, Annotated[tuple[Step, ...], Field(min_length=1)]] = Field(default_factory=dict)
-    acknowledge_within: dict[Severity, Duration] = Field(default_factory=dict)
+    acknowledge_within: dict[Severity, Deadline] = Field(default_factory=dict)
 
     def deadline(self, severity: Severity) -> Millis | None:
         return self.acknowledge_within.get(severity)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from remediator.model import MINUTE, Millis, Severity
+from remediator.model import DAY, MINUTE, Millis, Severity
 from remediator.settings.roles import Role
 from remediator.settings.values import Duration, Section
 
@@ -56,8 +56,8 @@ class Approvals(Section):
     link_key: Annotated[tuple[Key, ...], BeforeValidator(_one_or_many)] = ()
     """Key of the signed links, at least 16 characters, given as ${NAME}; a list to rotate: the first signs,
     all are accepted. Without one, messages hold no link and the page cannot be opened."""
-    session: Annotated[Duration, Field(ge=MINUTE)] = Millis(15 * MINUTE)
-    """How long a person stays logged in to the page."""
+    session: Annotated[Duration, Field(ge=MINUTE, le=DAY)] = Millis(15 * MINUTE)
+    """How long a person stays logged in to the page; at most a day."""
 
     @model_validator(mode="after")
     def _globs(self) -> Self:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from remediator.model import HOUR, MINUTE, Millis, Severity
 from remediator.settings.sections import Positive
-from remediator.settings.values import Duration, Section, refuse_unknown
+from remediator.settings.values import Duration, Line, Section, refuse_unknown
 
 
 class Audiences(Section):
@@ -67,9 +67,9 @@ class Notifications(Section):
         "everyone": Severity.P1,
     }
     """The same for the end of an incident."""
-    channel: str = Field(default="", max_length=500)
+    channel: Line = Field(default="", max_length=500)
     """Where people meet about an incident; {id} becomes its number. Without one: unknown."""
-    war_room: str = Field(default="", max_length=500)
+    war_room: Line = Field(default="", max_length=500)
     """The call they join; {id} becomes the incident's number. Without one: unknown."""
     public_names: dict[str, str] = {}
     """Target, or a pattern such as `postgres:*` → what customers know it as; else: one of our services."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
 from remediator.model import DAY, SECOND, Millis
 from remediator.settings.roles import Role
-from remediator.settings.values import Address, Duration, Section, Size, refuse_unquoted
+from remediator.settings.values import Address, Duration, Line, Section, Size, refuse_unquoted
 
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Positive = Annotated[Duration, Field(gt=0)]
@@ -80,9 +81,16 @@ def _redis_url(url: Address) -> Address:
         )
     refuse_unquoted(url)
     try:
-        _ = urlsplit(url).port
+        parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
         raise ValueError("its port is no number from 0 to 65535; write redis://host:6379/0") from None
+    chosen = [value for key, value in parse_qsl(parts.query, keep_blank_values=True) if key == "db"]
+    if parts.scheme != "unix" and parts.path not in ("", "/"):
+        chosen.append(parts.path.removeprefix("/"))
+    for database in chosen:
+        if re.fullmatch("[0-9]{1,4}", database) is None:
+            raise ValueError("its database is no number; write redis://host:6379/0")
     return url
 
 
@@ -134,7 +142,7 @@ class NotifierSettings(Section):
 class Token(Section):
     """One caller of the API."""
 
-    name: str = Field(min_length=1, max_length=100)
+    name: Line = Field(min_length=1, max_length=100)
     """Who it is: the actor in the audit log."""
     role: Role
     """viewer, auditor, operator, manager, lead or admin."""
@@ -175,7 +183,7 @@ class Retention(Section):
 class Engine(Section):
     """The engine's pace. Bounds on actions are not here but in limits.yaml."""
 
-    name: str = Field(default="", max_length=200)
+    name: Line = Field(default="", max_length=200)
     """This replica's name, the same after a restart; the host's name if empty."""
     workers: int = Field(default=32, ge=1, le=64)
     """Runs advanced at the same time."""

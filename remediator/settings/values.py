@@ -7,6 +7,7 @@ import re
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -61,6 +62,13 @@ def _seconds(value: Any) -> Any:
     return parse_duration(value) / SECOND if isinstance(value, str) and value[-1:].isalpha() else value
 
 
+def _line(value: str) -> str:
+    odd = next((one for one in value if not one.isprintable()), None)
+    if odd is not None:
+        raise ValueError(f"holds {odd!a}; allowed is one line of printable text")
+    return value
+
+
 def _size(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -76,6 +84,8 @@ Rate = Annotated[Budget, PlainValidator(_rate, json_schema_input_type=str), Plai
 """Written `600 per 1m`: at most so many in any window of that length."""
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 """Written `5s` or `5.0`; held as seconds, as client libraries take them."""
+Line = Annotated[str, AfterValidator(_line)]
+"""One line for people: what cannot be printed, such as NUL, can neither be stored nor shown."""
 Size = Annotated[int, BeforeValidator(_size)]
 """Written `10MiB` or in bytes; held as bytes."""
 

@@ -121,6 +121,18 @@ def test_port_0_is_answered_with_the_real_one(daemon: Daemon) -> None:
     assert listed.code == 0
 
 
+def test_a_notifier_that_nobody_can_reach_is_refused_by_its_key(daemon: Daemon) -> None:
+    """A pager whose address is wrong would be noticed when it is needed."""
+    with (daemon.home / "remediator.yaml").open("a") as file:
+        file.write("notifiers: {night: {url: 'jsn://user:hunter2@pager.example.com'}}\n")
+    said = daemon.program("serve")
+    assert said.code == 1
+    assert "notifiers.night.url" in said.err
+    assert "jsn://***" in said.err
+    assert "hunter2" not in said.err
+    assert "Traceback" not in said.err
+
+
 def test_a_level_for_an_action_that_does_not_exist_is_refused(daemon: Daemon) -> None:
     with (daemon.home / "remediator.yaml").open("a") as file:
         file.write("approvals: {actions: {'valev.*': 4}}\n")

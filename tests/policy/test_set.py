@@ -325,6 +325,10 @@ acknowledge_within: {P1: 5m, P2: 30m}
     assert faults({"escalation.yaml": broken}) == [
         "escalation.yaml:5:34: P2: 30 is not a duration; write for example 30s, 5m, 2h, 7d or 1m30s"
     ]
+    (fault,) = faults({"escalation.yaml": text.replace("P1: 5m", "P1: 0s")})
+    assert fault.startswith("escalation.yaml:5:")
+    assert "P1: is 0s" in fault
+    assert "1m" in fault
     assert "is not a condition" in faults({"escalation.yaml": text.replace("severity <= P1", "P1")})[0]
 
 
