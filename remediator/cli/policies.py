@@ -34,6 +34,8 @@ def check(
 
     Without a settings file, names of connections, senders and notifiers are taken as given.
     """
+    from remediator.clock import SystemClock
+    from remediator.policy.bygone import refuse_bygone
     from remediator.policy.faults import PolicyErrors
     from remediator.policy.load import read_dir
     from remediator.policy.set import compile_set
@@ -44,6 +46,7 @@ def check(
     try:
         files = read_dir(folder)
         found = compile_set(files, words or _taken_as_given(files))
+        refuse_bygone(found, SystemClock().now())
     except PolicyErrors as errors:
         return _faulty(call, folder, errors)
     warnings = [*found.warnings]

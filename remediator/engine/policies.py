@@ -14,6 +14,7 @@ from remediator.contracts import Catalogue, Match, Opening, Revision, Store
 from remediator.engine.openings import openings
 from remediator.errors import ConfigurationError, NotFound
 from remediator.model import Alert, AuditEvent, Instant, Reason
+from remediator.policy.bygone import refuse_bygone
 from remediator.policy.load import read_dir
 from remediator.policy.set import PolicySet
 
@@ -149,6 +150,8 @@ class Policies:
             return  # only a change of the directory is a proposal
         try:
             proposed = await asyncio.to_thread(self._compile, files)
+            if proposed.hash != self.hash:
+                refuse_bygone(proposed, await self._store.now())
         except ConfigurationError as error:
             event = AuditEvent(kind="policy.rejected", observed=str(error)[:4000], allowed="no fault")
             await self._store.record((event,))

@@ -175,6 +175,10 @@ class TimeInterval(Frozen):
                 raise ValueError(f"`{name}:` is empty, so this interval never occurs; remove the key")
         if not any(self.has_day(day) for day in self._calendar()):
             raise ValueError("this interval never occurs: no date fulfils all of its ranges")
+        if not any(self.ends(day) for day in self._calendar(2028) if self.has_day(day)):
+            raise ValueError(
+                f"this interval never occurs: the clocks of {self.location} leave out all of its times"
+            )
         return self
 
     @property
@@ -184,9 +188,13 @@ class TimeInterval(Frozen):
             return 2028  # a leap year
         return min(max(self.years[-1].last, 1970), 9997)
 
-    def _calendar(self) -> Iterable[date]:
-        """Days among which an interval that can occur at all does: 28 years hold every calendar."""
-        years: Iterable[int] = range(2000, 2028)
+    def _calendar(self, first: int = 2000) -> Iterable[date]:
+        """Days among which an interval that can occur at all does: 28 years hold every calendar.
+
+        Args:
+            first: the year to begin with, where it does not say which.
+        """
+        years: Iterable[int] = range(first, first + 28)
         if self.years is not None:
             listed = {
                 year for span in self.years for year in range(max(span.first, 1), min(span.last, 9998) + 1)
@@ -208,6 +216,22 @@ class TimeInterval(Frozen):
             return False
         return self.days_of_month is None or any(_day_of_month(span, day) for span in self.days_of_month)
 
+    def today(self, instant: Instant) -> date:
+        """What the calendar of its location says."""
+        return (_EPOCH + timedelta(milliseconds=instant)).astimezone(ZoneInfo(self.location)).date()
+
+    def ends(self, day: date) -> list[Instant]:
+        """The ends of its times on a date of its location, as far as clocks show any minute of them
+        there: not of those that a change to summer time leaves out, nor of a date that a zone skips."""
+        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        found: list[Instant] = []
+        for first, last in [one.minutes for one in self.times] if self.times is not None else [(0, 1440)]:
+            shown = (midnight + timedelta(minutes=minute) for minute in range(first, last))
+            if any(_shown(wall, self.location) for wall in shown):
+                end = (midnight + timedelta(minutes=last - 1)).replace(tzinfo=ZoneInfo(self.location), fold=1)
+                found.append(Instant((end.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1) + MINUTE))
+        return found
+
     def contains(self, instant: Instant) -> bool:
         """Whether the instant, read on the location's wall clock, is within."""
         local = (_EPOCH + timedelta(milliseconds=instant)).astimezone(ZoneInfo(self.location))
@@ -216,6 +240,13 @@ class TimeInterval(Frozen):
             if not any(span.contains(minute) for span in self.times):
                 return False
         return self.has_day(local.date())
+
+
+def _shown(wall: datetime, location: str) -> bool:
+    """Whether clocks of the location ever show this: one that they leave out comes back as another."""
+    zone = ZoneInfo(location)
+    there = wall.replace(tzinfo=zone)
+    return there.astimezone(UTC).astimezone(zone).replace(tzinfo=None) == wall.replace(tzinfo=None)
 
 
 def _day_of_month(span: Range, day: date) -> bool:

@@ -56,6 +56,13 @@ def test_every_error_is_told_with_its_place(policies: Program) -> None:
     assert "nothing of this set would be loaded" in said.err
 
 
+def test_a_window_that_is_over_is_told_with_its_place(policies: Program) -> None:
+    put(policies, "windows.yaml", 'windows:\n  - {name: gone, time_intervals: [{years: ["2020:2024"]}]}\n')
+    said = policies("policies", "check")
+    assert said.code == 1
+    assert "windows.yaml:2:18: the window 'gone' never occurs again" in said.err
+
+
 def test_errors_as_json(policies: Program) -> None:
     put(policies, "queue.yaml", GOOD.replace("postgres.cancel_queries", "postgres.cancel_querys"))
     said = policies("policies", "check", "--output", "json")

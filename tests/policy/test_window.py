@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from remediator.model import Instant
+from remediator.policy.bygone import over
 from remediator.policy.window import Window, active
 
 
@@ -168,6 +169,25 @@ def test_active(interval: dict[str, object], within: list[str], outside: list[st
         ({"location": "Local"}, "a different place on each machine"),
         ({"weekdays": []}, "never occurs"),
         ({"days_of_month": ["30:31"], "months": ["february"]}, "never occurs"),
+        (  # the hour that is left out when summer time begins
+            {
+                "times": [{"start_time": "02:00", "end_time": "03:00"}],
+                "days_of_month": ["-7:-1"],
+                "weekdays": ["sunday"],
+                "months": ["march"],
+                "location": "Europe/Berlin",
+            },
+            "never occurs: the clocks of Europe/Berlin leave out all of its times",
+        ),
+        (  # a date that was left out when Samoa changed sides
+            {
+                "days_of_month": ["30"],
+                "months": ["december"],
+                "years": ["2011"],
+                "location": "Pacific/Apia",
+            },
+            "never occurs: the clocks of Pacific/Apia",
+        ),
         ({"days_of_month": ["29"], "months": ["february"], "years": ["2021:2023"]}, "never occurs"),
         ({"weekday": ["monday"]}, "Extra inputs"),
     ],
@@ -175,6 +195,46 @@ def test_active(interval: dict[str, object], within: list[str], outside: list[st
 def test_refuses(interval: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         window(**interval)
+
+
+def test_half_of_a_window_that_clocks_leave_out_occurs() -> None:
+    found = window(
+        times=[{"start_time": "02:30", "end_time": "03:30"}],
+        days_of_month=["-7:-1"],
+        weekdays=["sunday"],
+        months=["march"],
+        location="Europe/Berlin",
+    )
+    assert active(found, at("28 Mar 27 03:29 +0200"))
+    assert not active(found, at("28 Mar 27 01:59 +0100"))
+
+
+@pytest.mark.parametrize(
+    ("interval", "now", "gone"),
+    [
+        ({}, "01 Jan 27 00:00 +0000", False),
+        ({"months": ["january"]}, "01 Jun 27 00:00 +0000", False),
+        ({"years": ["2026"]}, "31 Dec 26 23:59 +0000", False),
+        ({"years": ["2026"]}, "01 Jan 27 00:00 +0000", True),
+        ({"years": ["2026"], "location": "America/New_York"}, "01 Jan 27 04:59 +0000", False),
+        ({"years": ["2026"], "location": "America/New_York"}, "01 Jan 27 05:00 +0000", True),
+        ({"years": ["2020:2027"], "months": ["february"]}, "01 Mar 27 00:00 +0000", True),
+        ({"years": ["2020", "2030"], "months": ["february"]}, "01 Mar 27 00:00 +0000", False),
+        ({"years": ["2027"], "days_of_month": ["4"], "months": ["may"], "times": NINE_TO_FIVE},
+         "04 May 27 16:59 +0000", False),
+        ({"years": ["2027"], "days_of_month": ["4"], "months": ["may"], "times": NINE_TO_FIVE},
+         "04 May 27 17:00 +0000", True),
+        ({"years": ["2020:2045"], "days_of_month": ["29"], "months": ["february"]},
+         "01 Mar 44 00:00 +0000", True),
+    ],
+)  # fmt: skip
+def test_over(interval: dict[str, object], now: str, gone: bool) -> None:
+    assert over(window(**interval), at(now)) is gone
+
+
+def test_a_window_with_one_interval_to_come_is_not_over() -> None:
+    both = Window.model_validate({"name": "w", "time_intervals": [{"years": ["2020"]}, {"years": ["2030"]}]})
+    assert not over(both, at("01 Mar 27 00:00 +0000"))
 
 
 def test_the_29th_of_february_does_occur() -> None:
