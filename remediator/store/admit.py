@@ -6,8 +6,7 @@ A refusal is an answer (`Held`) and leaves nothing behind: the caller rolls back
 from __future__ import annotations
 
 from remediator.contracts import Admission, Held, Limit, Surge
-from remediator.errors import LeaseLost
-from remediator.model import Control, ControlKind, Instant, IntentKind, Mode, Reason, Run, span
+from remediator.model import Control, ControlKind, Instant, IntentKind, Mode, Reason, Run, Struct, span
 from remediator.store import approvals, brakes, effects, judging, moves, policies, surges
 from remediator.store.rows import INTENT, encode
 from remediator.store.tx import BRAKES, Tx, insert
@@ -55,14 +54,38 @@ _HOLDER = """
 SELECT target_lock.run, run.outcome FROM target_lock LEFT JOIN run ON run.id = target_lock.run
 WHERE target_lock.target_key = :target_key
 """
+_LOCKED = "target_key, target, run, policy, taken_at"
 _LOCK = (
-    insert("target_lock", "target_key, target, run, policy, taken_at")
+    insert("target_lock", _LOCKED)
     + """
 ON CONFLICT (target_key) DO UPDATE SET
   target = excluded.target, run = excluded.run, policy = excluded.policy, taken_at = excluded.taken_at
+WHERE target_lock.run <> excluded.run
 """
 )
-_INSERT = insert("intent", "id, " + INTENT + ", target_key, target")
+_INTENT = "id, " + INTENT + ", target_key, target"
+
+
+class Clear(Struct, frozen=True):
+    """What cannot hold an action back, as a look at many of them at once has found. What it does not say is
+    asked for each.
+
+    Args:
+        firing: an alert of the run fires.
+        steady: its policy has not healed often enough to be flapping.
+        room: no budget of the policy or of all can be used up, and not too many act.
+        quiet: nothing was done on the target for as long as any of its bounds look back.
+        free: nobody holds the target.
+    """
+
+    firing: bool = False
+    steady: bool = False
+    room: bool = False
+    quiet: bool = False
+    free: bool = False
+
+
+UNSEEN = Clear()
 
 
 def admit(tx: Tx, run: Run, admission: Admission, lease: Instant) -> Run | Held:
@@ -76,45 +99,60 @@ def admit(tx: Tx, run: Run, admission: Admission, lease: Instant) -> Run | Held:
         Conflict: the run already has an intent of that number, which is a fault of the caller.
     """
     if not tx.run(_EPOCH, {"lease_until": lease, "id": run.id, "epoch": run.epoch}):
-        raise LeaseLost(f"run {run.id}: epoch {run.epoch} is no longer its own; drop it")
+        raise moves.lost(run)
     tx.lock(BRAKES)
-    held = (
-        _brakes(tx, run, admission)
-        or approvals.held(tx, run, admission)
-        or _counters(tx, run, admission)
-        or _lock(tx, run, admission)
-        or _leases(tx, run, admission)
-    )
+    held = held_by(tx, run, admission, UNSEEN)
     if held is not None:
         return held
+    note(tx, run, admission, UNSEEN)
+    return moves.write(
+        tx, run, admission.move, lease_until=lease, target_key=admission.intent.plan.target.key
+    )
+
+
+def held_by(tx: Tx, run: Run, admission: Admission, clear: Clear) -> Held | None:
+    """What holds the action back; None if nothing does. Writes nothing. Under the lock of the brakes."""
+    return (
+        _brakes(tx, run, admission, clear)
+        or approvals.held(tx, run, admission)
+        or _counters(tx, run, admission, clear)
+        or _lock(tx, run, admission, clear)
+        or _leases(tx, run, admission)
+    )
+
+
+def note(tx: Tx, run: Run, admission: Admission, clear: Clear) -> None:
+    """Write the intent, and that the run holds the target."""
     intent = admission.intent
     target = intent.plan.target
-    tx.run(
-        _INSERT,
-        {
-            "id": tx.id("intent"),
-            "run": run.id,
-            "number": intent.number,
-            "kind": intent.kind.value,
-            "policy": intent.policy,
-            "target_key": target.key,
-            "target": target.name,
-            "plan": encode(intent.plan),
-            "token": intent.token,
-            "nonce": intent.nonce,
-            "rung": intent.rung,
-            "step": intent.step,
-            "created_at": tx.now,
-            "counted": int(intent.counted),
-            "outcome": intent.outcome.value,
-            "outcome_at": intent.outcome_at,
-            "evidence": encode(intent.evidence),
-        },
+    lock = (target.key, target.name, run.id, intent.policy, tx.now)
+    if clear.free:
+        tx.append("target_lock", _LOCKED, [lock])
+    else:
+        tx.run(_LOCK, dict(zip(_LOCKED.split(", "), lock, strict=True)))
+    row = (
+        tx.id("intent"),
+        run.id,
+        intent.number,
+        intent.kind.value,
+        intent.policy,
+        encode(intent.plan),
+        intent.token,
+        intent.nonce,
+        intent.rung,
+        intent.step,
+        tx.now,
+        int(intent.counted),
+        intent.outcome.value,
+        intent.outcome_at,
+        encode(intent.evidence),
+        target.key,
+        target.name,
     )
-    return moves.write(tx, run, admission.move, lease_until=lease, target_key=target.key)
+    tx.append("intent", _INTENT, [row])
 
 
-def _brakes(tx: Tx, run: Run, admission: Admission) -> Held | None:
+def _brakes(tx: Tx, run: Run, admission: Admission, clear: Clear) -> Held | None:
     intent = admission.intent
     going_forward = intent.kind is IntentKind.APPLY
     starting = going_forward and intent.counted
@@ -141,10 +179,10 @@ def _brakes(tx: Tx, run: Run, admission: Admission) -> Held | None:
         storm = admission.storm if starting else None
         if brake.kind is ControlKind.STORM and storm and brake.scope == f"sender:{storm.sender}":
             return _braked(brake, Reason.STORM, _calm(storm))
-    refused = _bounds(tx, run, admission) if starting else None
+    refused = _bounds(tx, run, admission, clear) if starting else None
     if refused is not None:
         return refused
-    if admission.need_firing and tx.one(_FIRING, {"run": run.id}) is None:
+    if admission.need_firing and not clear.firing and tx.one(_FIRING, {"run": run.id}) is None:
         return Held(
             reason=Reason.ALERT_RESOLVED, observed="no alert of this run fires", allowed="one that fires"
         )
@@ -156,7 +194,7 @@ def _licensed(breaker: Control, admission: Admission) -> bool:
     return admission.mode is Mode.APPROVE and breaker.data.get("demote_to") == Mode.APPROVE
 
 
-def _bounds(tx: Tx, run: Run, admission: Admission) -> Held | None:
+def _bounds(tx: Tx, run: Run, admission: Admission, clear: Clear) -> Held | None:
     """What holds back the start of an action: windows, a storm, an alert that keeps coming back."""
     outside = _outside(tx, admission)
     if outside is not None:
@@ -168,7 +206,7 @@ def _bounds(tx: Tx, run: Run, admission: Admission) -> Held | None:
             seen = f"{came} new alerts of {storm.sender} within {span(storm.within)}"
             return Held(reason=Reason.STORM, observed=seen, allowed=_calm(storm))
     flapping = admission.flapping
-    if flapping is not None and not admission.begun:
+    if flapping is not None and not admission.begun and not clear.steady:
         count = judging.healed(tx, run, flapping, admission.intent.plan.target.key)
         if count >= flapping.budget.count:
             return Held(
@@ -196,18 +234,18 @@ def _outside(tx: Tx, admission: Admission) -> Held | None:
     )
 
 
-def _counters(tx: Tx, run: Run, admission: Admission) -> Held | None:
+def _counters(tx: Tx, run: Run, admission: Admission, clear: Clear) -> Held | None:
     intent = admission.intent
     if intent.kind is not IntentKind.APPLY or not intent.counted:
         return None
     for scope in _SCOPES:  # global, policy, target: the order in which counters are locked
         for limit in admission.limits:
-            if limit.scope == scope:
+            if limit.scope == scope and not (clear.quiet if scope == "target" else clear.room):
                 held = _budget(tx, admission, limit)
                 if held is not None:
                     return held
     target = intent.plan.target
-    if admission.cooldown > 0:
+    if admission.cooldown > 0 and not clear.quiet:
         latest = tx.one(
             _LATEST, {"target_key": target.key, "run": run.id, "after": tx.now - admission.cooldown}
         )
@@ -218,6 +256,8 @@ def _counters(tx: Tx, run: Run, admission: Admission) -> Held | None:
                 allowed=f"{span(admission.cooldown)} after the last action on {target.name}",
                 until=Instant(latest[0] + admission.cooldown),
             )
+    if clear.room:
+        return None
     most = tx.one(_BUSY_AT_MOST, {"run": run.id, "policy": intent.policy})
     if most is not None and most[0] < admission.concurrent_policy and most[1] < admission.concurrent_global:
         return None
@@ -228,6 +268,16 @@ def _counters(tx: Tx, run: Run, admission: Admission) -> Held | None:
     if everyone >= admission.concurrent_global:
         return _crowded(everyone, "in all", admission.concurrent_global)
     return None
+
+
+def as_many(tx: Tx, limit: Limit, policy: str, most: int) -> bool:
+    """Whether more than so many intents, of whatever outcome, are in the window of a budget of the policy or
+    of all."""
+    values = {"after": tx.now - limit.budget.window, "skip": most}
+    return (
+        tx.one(_AS_MANY[limit.scope], values | ({"policy": policy} if limit.scope == "policy" else {}))
+        is not None
+    )
 
 
 def _budget(tx: Tx, admission: Admission, limit: Limit) -> Held | None:
@@ -255,9 +305,9 @@ def _budget(tx: Tx, admission: Admission, limit: Limit) -> Held | None:
     )
 
 
-def _lock(tx: Tx, run: Run, admission: Admission) -> Held | None:
+def _lock(tx: Tx, run: Run, admission: Admission, clear: Clear) -> Held | None:
     target = admission.intent.plan.target
-    holder = tx.one(_HOLDER, {"target_key": target.key})
+    holder = None if clear.free else tx.one(_HOLDER, {"target_key": target.key})
     # A lock that an ended run left behind is free: quarantine, which would keep it, was asked above.
     if holder is not None and holder[0] != run.id and holder[1] is None:
         return Held(
@@ -265,23 +315,12 @@ def _lock(tx: Tx, run: Run, admission: Admission) -> Held | None:
             observed=f"run {holder[0]} holds {target.name}",
             allowed="a target that no other run holds",
         )
-    if holder is None or holder[0] != run.id:
-        tx.run(
-            _LOCK,
-            {
-                "target_key": target.key,
-                "target": target.name,
-                "run": run.id,
-                "policy": admission.intent.policy,
-                "taken_at": tx.now,
-            },
-        )
     return None
 
 
 def _leases(tx: Tx, run: Run, admission: Admission) -> Held | None:
-    """After the lock: whoever held it until now may have lent the field anew, and its lease carries the
-    prior value on."""
+    """After the look at the lock: whoever held it until now may have lent the field anew, and its lease
+    carries the prior value on."""
     for id in admission.leases:
         if not effects.still_open(tx, id, run.id):
             return Held(

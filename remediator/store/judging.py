@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remediator.contracts import Breaker, Flapping
-from remediator.model import Outcome, Run
+from remediator.model import Budget, Outcome, Run
 from remediator.store import brakes, outbox, trail
 from remediator.store.tx import BRAKES, Tx
 
@@ -55,8 +55,7 @@ def healed(tx: Tx, run: Run, flapping: Flapping, target_key: str | None) -> int:
         target_key: the target's identity, once it is known.
     """
     after = tx.now - flapping.budget.window
-    seldom = {"policy": run.policy, "after": after, "skip": max(flapping.budget.count - 1, 0)}
-    if tx.one(_AS_MANY, seldom) is None:
+    if seldom(tx, run.policy, flapping.budget):
         return 0
     values = {
         "policy": run.policy,
@@ -68,6 +67,12 @@ def healed(tx: Tx, run: Run, flapping: Flapping, target_key: str | None) -> int:
     }
     row = tx.one(_HEALED, values)
     return int(row[0]) if row is not None else 0
+
+
+def seldom(tx: Tx, policy: str, budget: Budget) -> bool:
+    """Whether the policy as a whole has not had as many runs judged as a bound on those that healed."""
+    values = {"policy": policy, "after": tx.now - budget.window, "skip": max(budget.count - 1, 0)}
+    return tx.one(_AS_MANY, values) is None
 
 
 def _restored(tx: Tx, policy: str) -> int:

@@ -77,10 +77,10 @@ def write(
     unclaimed: bool = False,
 ) -> Run:
     """The move's statements, the compare-and-set first. Args: unclaimed: nobody need hold the run."""
-    known = _values(tx, run, change, lease_until, target_key)
+    known = columns(tx, run, change, lease_until, target_key)
     fresh = tx.change(_MOVE, {**known, "unclaimed": int(unclaimed)})
     if not fresh:
-        raise LeaseLost(f"run {run.id}: epoch {run.epoch} is no longer its own; drop it")
+        raise lost(run)
     for update in change.intents:
         decided = update.outcome is not IntentOutcome.PENDING
         if not decided:
@@ -120,6 +120,11 @@ def write(
     if change.outcome is not None:
         tx.run(_FREE, {"run": run.id, "now": tx.now})
     return rows.run(fresh[0])
+
+
+def lost(run: Run) -> LeaseLost:
+    """Whoever wanted to write it comes too late."""
+    return LeaseLost(f"run {run.id}: epoch {run.epoch} is no longer its own; drop it")
 
 
 def _permitted_again(tx: Tx, run: Run, number: int) -> None:
@@ -198,9 +203,10 @@ def intents_of(tx: Tx, runs: Sequence[RunId]) -> Mapping[RunId, Sequence[Intent]
     return found
 
 
-def _values(
+def columns(
     tx: Tx, run: Run, change: Move, lease_until: Instant | None, target_key: str | None
 ) -> Mapping[str, object]:
+    """What a move makes of the run's row, by the names that its statement has for it."""
     over = change.outcome is not None
     # An open run without a timer would never be looked at again.
     next_at = None if over else (change.next_at if change.next_at is not None else tx.now)

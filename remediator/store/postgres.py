@@ -73,6 +73,7 @@ class PostgresStore(PostgresCalls):
             qualifier=str(move.outcome or move.state),
             settled=lambda tx: postgres_claims.moved(tx, run, move),
             ids={"audit": len(move.events)},
+            wanted=move,
         )
         if any(update.outcome == "pending" for update in move.intents):
             self._held.take((moved,), time.monotonic())
@@ -94,6 +95,7 @@ class PostgresStore(PostgresCalls):
                 qualifier=str(admission.intent.kind),
                 settled=lambda tx: postgres_claims.admitted(tx, run, admission),
                 ids={"audit": len(admission.move.events), "intent": 1},
+                wanted=admission,
             )
         except LeaseLost:
             self._held.drop((run,))

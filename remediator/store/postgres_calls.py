@@ -10,16 +10,17 @@ from concurrent.futures import Future
 from typing import Any, TypeVar, cast
 
 from remediator import failpoint, metrics
-from remediator.contracts import Clock, Delivery, Hint, Match, Receipt, Receiver
+from remediator.contracts import Admission, Clock, Delivery, Hint, Match, Move, Receipt, Receiver
 from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
 from remediator.model import Instant, Run
-from remediator.store import moved, postgres_schema, rewind
+from remediator.store import moved, postgres_admits, postgres_moves, postgres_schema, rewind
 from remediator.store.limits import Limits
 from remediator.store.postgres_claims import Held, Sending
 from remediator.store.postgres_hints import Hints
 from remediator.store.postgres_intake import IntakeLane, Taking
 from remediator.store.postgres_lane import Item, Lane
 from remediator.store.postgres_link import Changed, Link, Server, tell
+from remediator.store.postgres_looks import Looks
 from remediator.store.postgres_pool import Pool, Work, nothing
 from remediator.store.postgres_seen import Seen, SharedHistory
 from remediator.store.postgres_tx import PostgresTx
@@ -98,10 +99,20 @@ class PostgresCalls(SqlStore):
             self._hints = Hints(self._link, self._teller())
             self._hints.start()
         self._pool = Pool(self._link, self._spoiled, _THREADS, "store")
-        self._moves = Lane(self._link, self._spoiled, self._pool, "store-moves", apart=False)
-        self._admits = Lane(
-            self._link, self._spoiled, self._pool, "store-admits", locks=(BRAKES,), apart=True
+        self._moves = Lane(
+            self._link, self._spoiled, self._pool, "store-moves", postgres_moves.together, apart=False
         )
+        self._admits = Lane(
+            self._link,
+            self._spoiled,
+            self._pool,
+            "store-admits",
+            lambda tx, items: postgres_admits.together(tx, items, self._lease(tx)),
+            locks=(BRAKES,),
+            apart=True,
+        )
+        self._looks = Looks(self._intake_link, self._spoiled, self._pool)
+        self._looks.start()
         self._moves.start()
         self._admits.start()
         self._lane = IntakeLane(self._intake_link, self._spoiled, self._limits, self._seen)
@@ -178,6 +189,7 @@ class PostgresCalls(SqlStore):
 
     def _let_go(self) -> None:
         self._lane.stop()
+        self._looks.stop()
         self._moves.stop()
         self._admits.stop()
         self._watch.stop()
@@ -290,18 +302,20 @@ class PostgresCalls(SqlStore):
         qualifier: str,
         settled: Work,
         ids: Mapping[str, int],
+        wanted: Move | Admission,
     ) -> T:
         """One transaction, together with what other runs write at the same time."""
         self._check_writable()
         wait = self._limits.write
         item = Item(
             work,
-            run.id,
+            run,
             time.monotonic() + wait,
             settled=settled,
             before=lambda: failpoint.hit(f"{point}.before_commit", qualifier),
             after=lambda: failpoint.hit(f"{point}.after_commit", qualifier),
             ids=ids,
+            wanted=wanted,
         )
         with metrics.STORE[point].time():
             return cast(T, await self._written(self._awaited(lane.put(item), wait)))
@@ -313,7 +327,10 @@ class PostgresCalls(SqlStore):
             return cast(T, await self._awaited(self._pool.read(work, time.monotonic() + wait), wait))
 
     async def _look(self, work: Callable[[PostgresTx], T]) -> T:
-        return await self._read(work, self._limits.intake)
+        self._check_open()
+        wait = self._limits.intake
+        with metrics.STORE["read"].time():
+            return cast(T, await self._awaited(self._looks.put(work, time.monotonic() + wait), wait))
 
     async def _awaited(self, future: Future[Any], seconds: float) -> Any:
         loop = asyncio.get_running_loop()

@@ -16,7 +16,9 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from remediator.contracts import Admission, Move
 from remediator.errors import LeaseLost, StoreUnavailable
+from remediator.model import Run
 from remediator.store.postgres_link import Changed, CommitLost, Link
 from remediator.store.postgres_pool import Pool, Work, nothing, unless
 from remediator.store.postgres_tx import PostgresTx
@@ -24,7 +26,11 @@ from remediator.store.writer import Undo
 
 _GROUP = 48
 """Pieces of work in one transaction at most: beyond 64 nested ones PostgreSQL gets slow."""
-_OWN = "SELECT id FROM run WHERE id = ANY(:runs) ORDER BY id FOR UPDATE"
+_OWN = "SELECT id FROM run WHERE id IN (:runs)"
+
+Together = Callable[[PostgresTx, Sequence["Item"]], Sequence["Item"]]
+"""Does what a few statements can do for all, notes each one's answer or error, and returns the rest,
+which is done one by one."""
 
 
 class Item:
@@ -32,27 +38,42 @@ class Item:
 
     Args:
         work: writes and answers. It raises LeaseLost only before it has written anything.
-        run: its id; the row is locked before the work of the group begins.
-        deadline: on time.monotonic; nothing is committed after it.
+        run: its row is locked before the work of the group begins.
+        deadline: on time.monotonic; nothing of it is committed in a group after it.
         settled: as in `Pool.write`.
         before, after: called before and after the commit.
         ids: counter → how many ids it will want.
+        wanted: what `work` writes, for `Together`.
     """
 
-    __slots__ = ("after", "answer", "before", "deadline", "error", "future", "ids", "run", "settled", "work")
+    __slots__ = (
+        "after",
+        "answer",
+        "before",
+        "deadline",
+        "error",
+        "future",
+        "ids",
+        "run",
+        "settled",
+        "wanted",
+        "work",
+    )
 
     def __init__(
         self,
         work: Work,
-        run: int,
+        run: Run,
         deadline: float,
         *,
         settled: Work,
         before: Callable[[], None] = nothing,
         after: Callable[[], None] = nothing,
         ids: Mapping[str, int],
+        wanted: Move | Admission,
     ) -> None:
         self.work = work
+        self.wanted = wanted
         self.run = run
         self.deadline = deadline
         self.settled = settled
@@ -71,6 +92,7 @@ class Lane:
         connect: makes a connection.
         changed: told when the server is no longer one to write to.
         pool: does what the group could not.
+        together: does what it can for all of a group; not asked for one alone.
         locks: taken once for the whole group, after the rows of its runs.
         apart: whether each piece of work may be refused after it has begun to write, so that it needs
             a savepoint of its own.
@@ -82,10 +104,12 @@ class Lane:
         changed: Callable[[str], None],
         pool: Pool,
         name: str,
+        together: Together,
         *,
         locks: Sequence[str] = (),
         apart: bool,
     ) -> None:
+        self._together = together
         self._connect = connect
         self._changed = changed
         self._pool = pool
@@ -142,7 +166,7 @@ class Lane:
                 self._link = self._connect()
             self._link.write(
                 lambda tx: self._work(tx, group),
-                lambda: _each(group, "before"),
+                lambda: _before(group),
                 lambda: _each(group, "after"),
             )
         except CommitLost:
@@ -159,15 +183,15 @@ class Lane:
                     item.future.set_result(item.answer)
 
     def _work(self, tx: PostgresTx, group: Sequence[Item]) -> None:
-        if self._locks:
-            # Rows of `run` come before locks, also those of the last one's.
-            tx.all(_OWN, {"runs": [item.run for item in group]})
+        # Rows of `run` come before locks, also those of the last one's, and always in the same order.
+        tx.hold(_OWN, {}, "runs", sorted({item.run.id for item in group}))
         for lock in self._locks:
             tx.lock(lock)
         for counter in {counter for item in group for counter in item.ids}:
             tx.reserve(counter, sum(item.ids.get(counter, 0) for item in group))
         for item in group:
             item.answer = item.error = None
+        for item in self._together(tx, group):
             try:
                 if self._apart:
                     with tx.attempt():
@@ -186,7 +210,15 @@ class Lane:
             future = self._pool.write(
                 work, item.deadline, settled=item.settled, before=item.before, after=item.after
             )
-            future.add_done_callback(partial(_hand_on, item.future))
+            future.add_done_callback(partial(hand_on, item.future))
+
+
+def _before(group: Sequence[Item]) -> None:
+    now = time.monotonic()
+    if any(item.deadline <= now for item in group):
+        # Its caller has been told that nobody knows: it is left out, and the others are done one by one.
+        raise StoreUnavailable("the store did not answer in time; try again")
+    _each(group, "before")
 
 
 def _each(group: Sequence[Item], moment: str) -> None:
@@ -195,7 +227,8 @@ def _each(group: Sequence[Item], moment: str) -> None:
             getattr(item, moment)()
 
 
-def _hand_on(to: Future[Any], done: Future[Any]) -> None:
+def hand_on(to: Future[Any], done: Future[Any]) -> None:
+    """Let one future end as another has ended."""
     if done.cancelled():
         to.set_exception(StoreUnavailable("the store is closed"))
     elif (error := done.exception()) is not None:
