@@ -129,7 +129,8 @@ class PostgresStore(PostgresCalls):
         return await self._read(sealing.head, seconds)
 
     def _seal(self, tx: PostgresTx) -> bool:
-        """Write one seal; False if there is nothing to seal, or another replica seals."""
+        """Write one seal; False if there is nothing more to seal, or another replica seals. What is committed
+        meanwhile is for the next time: under load there would always be something."""
         alone = tx.one(_ALONE)
         numbered = tx.one(_NUMBERED)
         if alone is None or not alone[0] or numbered is None or not _all_ended(tx):
@@ -138,7 +139,7 @@ class PostgresStore(PostgresCalls):
         if sealed is None:
             return False
         sealing.write(tx, sealed)
-        return True
+        return sealed.count >= self._limits.seal_batch
 
     async def prune(self, keep: Mapping[str, Millis]) -> Mapping[str, int]:
         total: dict[str, int] = {}

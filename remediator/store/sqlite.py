@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 
 from remediator.contracts import (
@@ -120,8 +119,13 @@ class SqliteStore(SqliteCalls, SqlStore):
                     self._sealed = commits  # nobody else writes to this file
                     break
                 # Excluded: a seal whose caller was cancelled was on its way and is written. Look again.
-                with contextlib.suppress(Conflict):
+                try:
                     await self._write(lambda tx, one=sealed: sealing.write(tx, one), seconds)  # type: ignore[misc]
+                except Conflict:
+                    continue
+                if sealed.count < limit:  # what is committed meanwhile is for the next time
+                    self._chain = await self._read(self._head)
+                    break
             return self._chain
 
     def _head(self, tx: SqliteTx) -> str:
