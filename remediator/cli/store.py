@@ -64,13 +64,15 @@ async def copy(
     """
     from remediator.errors import ConfigurationError
     from remediator.store.sides import side
-    from remediator.store.transfer import transfer
+    from remediator.store.transfer import blaming, transfer
 
     settings = call.settings
     url, target_url = settings.store.url, _destination(to)
     if target_url == url:
         raise ConfigurationError("--to is the store of the settings: name another one")
-    source, target = side(url), side(target_url)
+    with blaming("--to"):
+        target = side(target_url)
+    source = side(url)
     key = settings.audit.key
     progress = terminal.Progress()
 
@@ -83,6 +85,7 @@ async def copy(
                 names=(url.shown, target_url.shown),
                 actor="cli",
                 told=progress.tell,
+                named_by="--to",
             )
         finally:
             progress.end()

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from remediator.contracts import SealReport
-from remediator.errors import Conflict, StoreError, StoreUnavailable
+from remediator.errors import ConfigurationError, Conflict, StoreError, StoreUnavailable
 from remediator.model import AuditEvent
 from remediator.store import claims, moved, trail, verify
 from remediator.store.sides import Side, must_be_empty
@@ -47,13 +48,21 @@ class _Sum:
 
 
 def transfer(
-    source: Side, target: Side, key: bytes | None, *, names: tuple[str, str], actor: str, told: Told
+    source: Side,
+    target: Side,
+    key: bytes | None,
+    *,
+    names: tuple[str, str],
+    actor: str,
+    told: Told,
+    named_by: str = "the destination",
 ) -> Copied:
     """Copy everything.
 
     Args:
         key: of the audit chain, as in settings.
         names: of source and destination, without passwords, for the records.
+        named_by: where the destination's address comes from, for what is wrong with it.
 
     Raises:
         Conflict: the destination holds rows, or the source's audit log is not whole.
@@ -66,10 +75,11 @@ def transfer(
     told("audit log", 0, 0)
     before = verify.verify(source.tx, key, None)
     _must_be_whole(before)
-    target.make()
-    target.hold()
     tables = _tables()
-    must_be_empty(target, (*tables, *target.more_tables))
+    with blaming(named_by):
+        target.make()
+        target.hold()
+        must_be_empty(target, (*tables, *target.more_tables))
     counts = {}
     for table, columns in tables.items():
         counts[table] = _table(source, target, table, columns, told)
@@ -85,6 +95,18 @@ def transfer(
     trail.append(target.tx, (AuditEvent(kind="store.copied", actor=actor, data=data),))
     _commit(source, target, names[1])
     return Copied(counts, before.head, before.sealed, before.unsealed)
+
+
+@contextmanager
+def blaming(named_by: str) -> Iterator[None]:
+    """What a store says of the address that it was opened by, said of where this one stands."""
+    try:
+        yield
+    except (ConfigurationError, StoreError) as error:
+        said = str(error).replace("store.url", named_by)
+        if said == str(error):
+            raise
+        raise type(error)(said) from error
 
 
 def _must_not_be_elsewhere(source: Side, to: str) -> None:

@@ -148,8 +148,10 @@ def test_what_cannot_be_copied(tmp_path: Path) -> None:
             (("copy", "--to", "mysql://root@db/x"), 2, "--to: not a store; allowed: sqlite:///"),
             (("migrate", "--check"), 1, ""),
             (("migrate",), 0, ""),
-            (("copy", "--to", "postgresql://nobody@127.0.0.1:1/none"), 3, "127.0.0.1"),
-            (("copy", "--to", f"sqlite:///{tmp_path}/no/such.db"), 2, "does not exist"),
+            (("copy", "--to", "postgresql://nobody@127.0.0.1:1/none"), 3, "look at the server and at --to"),
+            (("copy", "--to", f"sqlite:///{tmp_path}/no/such.db"), 2, "--to: the directory"),
+            (("copy", "--to", "postgresql://h/x?nonsense=1"), 2, "--to: not an address of PostgreSQL"),
+            (("copy", "--to", f"sqlite:///{tmp_path}"), 2, "is a directory"),
             (("copy", "--to", f"sqlite:///{tmp_path}/other.db"), 0, ""),
             (("migrate", "--check"), 0, ""),
             (("reopen", "--comment", " "), 2, "--comment is empty"),
@@ -159,3 +161,5 @@ def test_what_cannot_be_copied(tmp_path: Path) -> None:
             answer = program(daemon, "store", *words)
             assert answer[0] == code, (words, answer)
             assert said in answer[2], (words, answer)
+            # Whoever names a wrong destination is not sent to his settings.
+            assert "store.url" not in answer[2], (words, answer)
