@@ -23,6 +23,7 @@ class Value(Check[NoParams]):
     params = NoParams
     unit = ""
     max_age = Millis(15 * MINUTE)
+    local = True
     permissions = RECEIVING
     example = {"check": "alert.value", "is": "> 80"}
 
@@ -43,6 +44,7 @@ class Firing(Check[NoParams]):
     summary = "1 while the alert fires, 0 once its sender said that it resolved"
     params = NoParams
     unit = ""
+    local = True
     permissions = RECEIVING
     example = {"check": "alert.firing", "is": "== 0"}
 

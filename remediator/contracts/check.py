@@ -20,6 +20,8 @@ class Check(ABC, Generic[P]):
     """The unit of the samples ("" for a plain number, "%", "s", "By"); `is:` is compared in it."""
     max_age: ClassVar[Millis] = Millis(300_000)
     """Samples older than this are stale, which is no data."""
+    local: ClassVar[bool] = False
+    """Whether it answers from what it is given, at once and without asking anybody: it needs no thread."""
     permissions: ClassVar[tuple[Permission, ...]]
     example: ClassVar[Mapping[str, Any]]
     """{"check": …, "with": {…}, "is": "…"}"""

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from remediator.contracts import Action, Catalogue, Store
+from remediator.contracts import Action, Catalogue, Params, Store
 from remediator.engine.execute import Execute
 from remediator.engine.link import Links
 from remediator.errors import Refused
@@ -28,6 +28,7 @@ from remediator.model import (
 )
 from remediator.policy.schema import ActionUse, Policy, Remedy
 from remediator.policy.set import PolicySet
+from remediator.policy.template import render
 from remediator.settings import Approvals
 
 
@@ -63,6 +64,8 @@ class Case:
     """One run under the engine's eyes. Frozen: a step makes a new one.
 
     active: the policy set that is in force now. controls: the brakes that are on; ADMIT asks again.
+    rendered: (rung, step) → the parameters of that action for this alert; the same for all steps of one
+        advance, so that they are rendered once.
     """
 
     run: Run
@@ -73,6 +76,7 @@ class Case:
     controls: tuple[Control, ...]
     now: Instant
     tools: Tools
+    rendered: dict[tuple[int, int], Params] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def episode(self) -> Episode:
@@ -132,6 +136,17 @@ class Case:
         if found is None:
             raise Refused(Reason.INVALID_PARAMETER, f"no action is named {name!r} in this version")
         return found
+
+    def params(self, action: Action[Any]) -> Params:
+        """The parameters of `action`, the one being worked on.
+
+        Raises:
+            Refused: the alert does not give what they need.
+        """
+        place = (self.progress.rung, self.progress.step)
+        if place not in self.rendered:
+            self.rendered[place] = render(self.use.with_, action.params, self.episode.alert)
+        return self.rendered[place]
 
     def at(self, state: State, progress: Progress) -> Case:
         """The same case, further on."""

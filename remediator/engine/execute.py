@@ -55,7 +55,7 @@ class Execute:
         started = time.monotonic()
         outcome = "failed"
         try:
-            reading = await self._read(check.name, lambda: check.read(context, params))
+            reading = await self._read(check.name, lambda: check.read(context, params), check.local)
             outcome = "answered" if reading.samples else "no_data"
             return reading
         finally:
@@ -131,9 +131,9 @@ class Execute:
         finally:
             metrics.ACTION_SECONDS.labels(action.name, outcome).observe(time.monotonic() - started)
 
-    async def _read(self, name: str, work: Callable[[], T]) -> T:
+    async def _read(self, name: str, work: Callable[[], T], local: bool = False) -> T:
         try:
-            return await self.threads.call(work, self.read_timeout)
+            return work() if local else await self.threads.call(work, self.read_timeout)
         except TimeoutError:
             raise Temporary(f"{name} did not answer within {self.read_timeout:g}s") from None
         except Ambiguous as error:  # a read changes nothing, so it is only not answered

@@ -20,7 +20,6 @@ from remediator.engine.step import Admit, End, Later, Step, Wait
 from remediator.engine.windows import all_names, closed
 from remediator.errors import Permanent, Temporary
 from remediator.model import IntentKind, Mode, Outcome, Plan, Reason, flat
-from remediator.policy.template import render
 
 
 async def guard(case: Case) -> Step:
@@ -33,7 +32,7 @@ async def guard(case: Case) -> Step:
     if step is not None:
         return step
     action = case.action(case.use.action)
-    params = render(case.use.with_, action.params, case.episode.alert)
+    params = case.params(action)
     try:
         observed = await case.tools.execute.observe(action, params, case.now, case.episode)
     except Temporary as error:

@@ -46,6 +46,8 @@ def demotion(case: Case, names: Collection[str] = ()) -> Demotion | None:
 
 
 def _by_window(case: Case, names: Collection[str]) -> Demotion | None:
+    if not case.active.windows:
+        return None
     said = ruled(case, names or first_names(case))
     if said.effect != "observe":
         return None

@@ -55,9 +55,15 @@ class Threads:
             )
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
+        ended = False
+
+        def expire() -> None:
+            # In a process that stood still, the answer and the deadline come at once: what is known counts.
+            if not ended and not done.done():
+                done.set_exception(TimeoutError())
 
         def deliver(value: T | None, error: BaseException | None) -> None:
-            if done.cancelled():
+            if done.done():  # too late, or the caller has gone
                 if late is not None:
                     late(value, error)
             elif error is not None:
@@ -66,6 +72,7 @@ class Threads:
                 done.set_result(value)  # type: ignore[arg-type]
 
         def run(thread: _Thread) -> None:
+            nonlocal ended
             value: T | None = None
             error: BaseException | None = None
             try:
@@ -75,6 +82,7 @@ class Threads:
             finally:
                 self._idle.append(thread)  # before the call's place is free: so there are at most `most`
                 self._free.release()
+                ended = True
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(deliver, value, error)
 
@@ -87,14 +95,11 @@ class Threads:
         except RuntimeError as error:  # the process may have no more threads
             self._free.release()
             raise Temporary(f"not started: {error}; see the limits of the daemon's process") from error
+        deadline = loop.call_later(timeout, expire)
         try:
-            async with asyncio.timeout(timeout):
-                return await done
-        except TimeoutError:
-            # In a process that stood still, the answer and the deadline come at once: what is known counts.
-            if done.done() and not done.cancelled():
-                return done.result()
-            raise
+            return await done
+        finally:
+            deadline.cancel()
 
 
 class _Thread:

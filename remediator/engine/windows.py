@@ -6,17 +6,22 @@ from collections.abc import Collection
 
 from remediator.contracts import Slot
 from remediator.engine.case import Case
-from remediator.engine.openings import named
 from remediator.engine.shapes import time
 from remediator.engine.step import Wait
+from remediator.errors import Refused
 from remediator.model import Mode, Plan, Reason
 from remediator.policy.ruling import Ruling, ruling
 
 
 def first_names(case: Case) -> tuple[str, ...]:
     """The target as the policy names it, before anything was observed."""
-    name = named(case.use, case.tools.catalogue, case.episode.alert)
-    return () if name is None else (name,)
+    action = case.tools.catalogue.action(case.use.action)
+    if action is None:
+        return ()
+    try:
+        return (action.target_name(case.params(action)),)
+    except Refused:
+        return ()
 
 
 async def all_names(case: Case, plan: Plan) -> tuple[str, ...]:

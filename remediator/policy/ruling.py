@@ -31,6 +31,9 @@ class Ruling:
     next: str = ""
 
 
+_FREE = Ruling(None)
+
+
 def ruling(
     windows: Mapping[str, Window], only_during: Collection[str], names: Collection[str], now: Instant
 ) -> Ruling:
@@ -42,6 +45,8 @@ def ruling(
             `windows` (any more) is never open.
         names: every name by which the target is known. A window that covers one of them covers it.
     """
+    if not windows and not only_during:
+        return _FREE
     concerned = [one for one in windows.values() if one.effect and one.covers(names)]
     found = [(one, one.spans.at(now)) for one in concerned]
     for effect in ("wait", "observe"):
