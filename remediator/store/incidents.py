@@ -55,10 +55,13 @@ _NEXT = "SELECT MIN(next_at) FROM incident WHERE resolved_at IS NULL"
 _RUNS = f"""
 SELECT {RUN} FROM run WHERE id IN (SELECT run FROM incident_run WHERE incident = :id) ORDER BY id
 """  # noqa: S608
-# What a person started stands for no alert that could resolve.
+# What a person started stands for no alert that could resolve: that alone is over when a person says so.
 _SETTLED = f"""
 SELECT {INCIDENT} FROM incident
 WHERE resolved_at IS NULL AND id > :after
+  AND EXISTS (
+    SELECT 1 FROM incident_run JOIN run ON run.id = incident_run.run
+    WHERE incident_run.incident = incident.id AND run.origin <> 'hand')
   AND NOT EXISTS (
     SELECT 1 FROM incident_run JOIN run ON run.id = incident_run.run
     WHERE incident_run.incident = incident.id AND run.outcome IS NULL)

@@ -381,7 +381,8 @@ def again(r: Watch) -> Incidents:
     return Incidents(r.store, r.policies, CALM)
 
 
-async def test_a_hand_started_run_does_not_wait_for_an_alert_that_nobody_resolves() -> None:
+async def test_what_a_person_started_is_over_when_a_person_says_so() -> None:
+    """No alert stands behind it: that nothing fires does not mean that it is over."""
     from remediator.engine.openings import opening
     from remediator.model import Origin
 
@@ -397,7 +398,10 @@ async def test_a_hand_started_run_does_not_wait_for_an_alert_that_nobody_resolve
         r.policies.match = by_hand  # type: ignore[method-assign,assignment]
         await r.fire()
         r.policies.match = real  # type: ignore[method-assign]
-        await r.until(MINUTE)
+        await r.until(HOUR)
+        assert (await r.incident()).open
+        assert r.calls("RESOLVED") == []
+        await r.incidents.resolve((await r.incident()).id, "alice", "grew the disk")
         assert not (await r.incident()).open
 
 
