@@ -36,7 +36,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "actions": ("remediator.cli.catalogue:actions", "What policies can do."),
     "checks": ("remediator.cli.catalogue:checks", "What policies can look at."),
     "store": ("remediator.cli.store:app", "Migrate the database; copy it to another."),
-    "doctor": ("remediator.cli.doctor:app", "Reach every connection; change nothing."),
+    "doctor": ("remediator.cli.doctor:app", "Reach the store and every connection; change nothing."),
 }
 """Name → where its typer app is, and its line in the help."""
 

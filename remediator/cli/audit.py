@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated
 
 import typer
@@ -9,8 +10,11 @@ import typer
 from remediator.cli import terminal, values
 from remediator.cli.invocation import Invocation
 from remediator.cli.verb import FINE, NO, group, verb
+from remediator.engine.timeline import KINDS
 
 app = group()
+
+_LATEST = 1000
 
 
 @verb(app, "query")
@@ -40,6 +44,9 @@ async def query(
     }
     async with call.reader() as reader:
         found = await reader.audit(filters, limit, oldest_first)
+        if kind is not None and not found:
+            latest = await reader.audit({}, _LATEST, False)
+            _doubt(call, kind, {one["kind"] for one in latest})
     rows = [
         (
             one["at"],
@@ -57,6 +64,15 @@ async def query(
     ]
     head = ("AT", "KIND", "ACTOR", "ALERT", "RUN", "POLICY", "TARGET", "REASON", "OBSERVED", "ALLOWED")
     call.print(found, terminal.table(head, rows, "no such event"))
+
+
+def _doubt(call: Invocation, kind: str, seen: set[str]) -> None:
+    """Nothing found may mean a mistyped kind: who asks whether something happened must not take it for no."""
+    known = seen | KINDS
+    if kind not in known:
+        near = get_close_matches(kind, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "kinds are such as run.refused, control.paused"
+        call.warn(f"warning: no recent event has the kind {kind!r}; {hint}")
 
 
 @verb(app, "verify")

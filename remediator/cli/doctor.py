@@ -19,9 +19,13 @@ Finding = tuple[str, str, bool, str]
 
 @verb(app)
 async def doctor(call: Invocation) -> int:
-    """Reach every connection and load every notifier; change nothing. 0 all well, 1 something is not."""
+    """Reach the store and every connection, load every notifier; change nothing.
+
+    0 all well, 1 something is not.
+    """
     settings = call.settings
     found = [
+        await asyncio.to_thread(_store, settings),
         *await asyncio.gather(*(_connection(settings, name) for name in settings.connections)),
         *await asyncio.gather(*(asyncio.to_thread(_notifier, settings, name) for name in settings.notifiers)),
         *await _redis(settings),
@@ -33,6 +37,24 @@ async def doctor(call: Invocation) -> int:
         terminal.table(("KIND", "NAME", "STATE", "FOUND"), rows),
     )
     return FINE if all(well for _, _, well, _ in found) else NO
+
+
+def _store(settings: Settings) -> Finding:
+    from remediator.errors import ConfigurationError, StoreError
+    from remediator.store import VERSION
+    from remediator.store.sides import schema_version
+
+    url = settings.store.url
+    try:
+        version = schema_version(url)
+    except (ConfigurationError, StoreError) as error:
+        return "store", url.shown, False, str(error)
+    if version is None:
+        return "store", url.shown, True, "empty; the daemon makes its tables when it starts"
+    if version < VERSION:
+        said = f"schema {version}; the daemon migrates it to {VERSION} when it starts"
+        return "store", url.shown, True, said
+    return "store", url.shown, True, f"schema {version}" + ("" if version == VERSION else ", a newer one")
 
 
 async def _connection(settings: Settings, name: str) -> Finding:

@@ -62,6 +62,9 @@ _WORDS = {
 }
 _JUDGED = frozenset({"verify.healed", "verify.failed", "verify.unknown", "run.succeeded"})
 
+KINDS = frozenset(_WORDS)
+"""The kinds of events that an alert's story is made of; the log has more."""
+
 
 class Line(Struct, frozen=True, kw_only=True):
     """One line: when (RFC 3339), what, and who did it."""

@@ -155,8 +155,14 @@ class Lock:
 
         Raises:
             StoreUnavailable: another process has it; its pid is named.
+            ConfigurationError: no file can be made there.
         """
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigurationError(
+                f"store.url: {self._path} cannot be made: {error.strerror}; name a file on a local disk"
+            ) from error
         words = os.pread(handle, 64, 0).decode("ascii", "replace").split()
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -26,6 +26,7 @@ class SqliteSide(Side):
 
     def version(self) -> str | None:
         if not self._path.exists():
+            check_place(self._path)
             return None
         try:
             self._connection = connect(self._path, read_only=True)

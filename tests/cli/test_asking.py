@@ -135,6 +135,10 @@ def test_the_audit_log_is_asked_and_verified(daemon: Daemon, ask: Ask) -> None:
     assert len(recent.json) == 1
     later = ask("audit", "query", "--since", "2100-01-01T00:00:00Z")
     assert later.out == "no such event\n"
+    typo = ask("audit", "query", "--kind", "run.refussed")
+    assert (typo.code, typo.out) == (0, "no such event\n")
+    assert "did you mean run.refused?" in typo.err
+    assert ask("audit", "query", "--kind", "run.reverted").err == ""
     wrong = ask("audit", "query", "--since", "yesterday")
     assert wrong.code == 2
     assert "yesterday" in wrong.err

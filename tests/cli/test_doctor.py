@@ -1,0 +1,55 @@
+"""What `doctor` and `store migrate --check` say of a store before a daemon is started on it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from tests.cli.program import Answer, Program
+from tests.servers.ports import free_port
+
+
+def asked(home: Path, url: str, *verb: str) -> Answer:
+    (home / "policies").mkdir(exist_ok=True)
+    (home / "remediator.yaml").write_text(f'store: {{url: "{url}"}}\n')
+    return Program(home, {})(*verb, "-o", "json")
+
+
+def store(home: Path, url: str) -> tuple[bool, str]:
+    (found,) = [one for one in asked(home, url, "doctor").json if one["kind"] == "store"]
+    return found["ok"], found["found"]
+
+
+def test_doctor_says_how_the_store_stands_and_makes_none(tmp_path: Path) -> None:
+    here = "sqlite:///./remediator.db"
+    assert store(tmp_path, here) == (True, "empty; the daemon makes its tables when it starts")
+    assert not (tmp_path / "remediator.db").exists()
+    assert asked(tmp_path, here, "store", "migrate").code == 0
+    well, said = store(tmp_path, here)
+    assert well
+    assert said.startswith("schema 0")
+
+
+def test_a_store_that_cannot_be_used_is_not_well(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "shop.db") as other:
+        other.execute("CREATE TABLE orders (id INTEGER)")
+    nowhere = f"postgresql://u:hunter2@127.0.0.1:{free_port()}/d"
+    for url, why in (
+        ("sqlite:///./shop.db", "other tables (orders)"),
+        ("sqlite:///./absent/r.db", "does not exist; create it first"),
+        (nowhere, "look at the server and at store.url"),
+    ):
+        well, said = store(tmp_path, url)
+        assert not well, url
+        assert why in said
+        assert "hunter2" not in said
+
+
+def test_a_check_tells_a_place_that_is_not_there_from_a_store_to_be_made(tmp_path: Path) -> None:
+    assert asked(tmp_path, "sqlite:///./r.db", "store", "migrate", "--check").code == 1
+    absent = asked(tmp_path, "sqlite:///./absent/r.db", "store", "migrate", "--check")
+    assert absent.code == 2
+    assert "does not exist" in absent.err
+    nowhere = asked(tmp_path, "sqlite:////proc/r.db", "store", "migrate")
+    assert nowhere.code == 2
+    assert "/proc/r.db" in nowhere.err
