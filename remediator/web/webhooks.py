@@ -7,7 +7,6 @@ wrong the next time too.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import structlog
@@ -19,6 +18,7 @@ from remediator.model import SECOND, AuditEvent, Millis, Outcome, Reason
 from remediator.settings import Sender
 from remediator.web.body import Gone, TooLarge, read
 from remediator.web.credentials import SenderKeys
+from remediator.web.deadline import Deadline
 from remediator.web.problem import CONTENT_TYPE, Problem
 from remediator.web.served import Served
 
@@ -53,6 +53,7 @@ class Webhooks:
         server = daemon.settings.server
         self._limit = server.body_limit
         self._store_within = server.store_timeout / SECOND
+        self._deadline = Deadline(self._store_within)
         self._routes = {
             name: _Route(name, sender, daemon.receivers[sender.kind])
             for name, sender in daemon.settings.senders.items()
@@ -80,7 +81,7 @@ class Webhooks:
         except TooLarge:
             raise self._too_large() from None
         try:
-            async with asyncio.timeout(self._store_within):
+            with self._deadline:
                 return await self._accept(route, body)
         except TimeoutError:
             why = f"the store did not answer within {self._store_within:g} s"
