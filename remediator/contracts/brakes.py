@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from remediator.contracts.admission import Arrivals, Flapping
+from remediator.contracts.admission import Admission, Arrivals, Flapping, Held
 from remediator.contracts.clock import Jumping
 from remediator.model import AuditEvent, Control, ControlKind, Effect, Instant, Message, Millis, Run, RunId
 
@@ -69,6 +69,10 @@ class Brakes(Protocol):
         Raises:
             NotFound, Conflict: there is none, or it is over, or is being returned.
         """
+
+    async def full(self, run: Run, admission: Admission) -> Held | None:
+        """The budget or cooldown that would hold this action now, so that nobody is asked about it in
+        vain. A look: ADMIT asks again."""
 
     async def names(self, target_key: str) -> Sequence[str]:
         """The names under which runs have acted on this target lately."""

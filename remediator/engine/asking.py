@@ -8,18 +8,20 @@ from typing import Any
 import msgspec
 
 from remediator.contracts import Action, Nothing, Observed, Params
+from remediator.engine.admit import admission, intent
 from remediator.engine.authority import level, needed
 from remediator.engine.case import Case
 from remediator.engine.coverage import uncovered
 from remediator.engine.execute import pure
 from remediator.engine.look import evidence
-from remediator.engine.step import Extra, Later
+from remediator.engine.step import NO_EXTRA, Admit, Extra, Later, Wait
 from remediator.errors import ActionError
 from remediator.model import (
     MINUTE,
     Approval,
     Decision,
     Instant,
+    IntentKind,
     Message,
     Millis,
     Origin,
@@ -44,11 +46,14 @@ async def approved(
     observed: Observed,
     params: Params,
     plan: Plan,
+    names: tuple[str, ...],
     looked_up: dict[str, Any],
-) -> Approval | Later:
-    """The approval that this plan rests on, or the question to people.
+) -> Approval | Later | Wait:
+    """The approval that this plan rests on, or the question to people, or the budget or cooldown that would
+    hold what they approve: nobody is asked before it is free.
 
     Args:
+        names: every one of the target's.
         looked_up: the policy's evidence, if it was looked up already.
     """
     store = case.tools.store
@@ -56,6 +61,10 @@ async def approved(
     answer, why = granted(case, plan, found, await store.now())
     if answer is not None:
         return answer
+    step = Admit(plan, IntentKind.APPLY, counted=not case.done_here, progress=case.progress, names=names)
+    full = await store.full(case.run, admission(case, step, intent(case, step), (), NO_EXTRA))
+    if full is not None:
+        return Wait(full.reason, full.observed, full.allowed, until=full.until)
     whole = foreseen(case, action, observed, params, plan)
     return await ask(case, action, whole, looked_up or await evidence(case), why)
 

@@ -56,7 +56,9 @@ async def guard(case: Case) -> Step:
     events = (case.event("evidence.gathered", **looked_up),) if looked_up else ()
     approval: int | None = None
     if mode is Mode.APPROVE:
-        answer = await approved(case, action, observed, params, plan, looked_up)
+        answer = await approved(case, action, observed, params, plan, names, looked_up)
+        if isinstance(answer, Wait):
+            return answer
         if isinstance(answer, Later):
             return replace(answer, events=(*events, *answer.events))
         approval = answer.id

@@ -24,8 +24,9 @@ Compile = Callable[[Mapping[str, str]], PolicySet]
 Read = Callable[[Path], dict[str, str]]
 _KEPT = 16
 """Compiled former revisions kept for runs that started with them."""
-_RULED = (Reason.WINDOW, Reason.STORM, Reason.BUDGET, Reason.COOLDOWN)
-"""Waits that know when to look again, by rules that may have changed with the set."""
+_RULED = (Reason.WINDOW, Reason.STORM, Reason.BUDGET, Reason.COOLDOWN, Reason.APPROVAL_PENDING)
+"""Waits that know when to look again, by rules that may have changed with the set. A question of a policy
+that is gone or demoted is so withdrawn at once: nobody is to get up for it."""
 
 
 class Policies:

@@ -270,6 +270,12 @@ def _counters(tx: Tx, run: Run, admission: Admission, clear: Clear) -> Held | No
     return None
 
 
+def full(tx: Tx, run: Run, admission: Admission) -> Held | None:
+    """The budget or cooldown that would hold this action now. A look: ADMIT asks under its lock."""
+    held = _counters(tx, run, admission, Clear())
+    return held if held is not None and held.reason in (Reason.BUDGET, Reason.COOLDOWN) else None
+
+
 def as_many(tx: Tx, limit: Limit, policy: str, most: int) -> bool:
     """Whether more than so many intents, of whatever outcome, are in the window of a budget of the policy or
     of all."""

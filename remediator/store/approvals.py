@@ -207,7 +207,8 @@ def _why_not(tx: Tx, id: int) -> str:
     if found.decision is Decision.EXPIRED or found.expires_at <= tx.now:
         return f"{what} has expired at {moment(found.expires_at)}; it can no longer be decided"
     run = _run(tx, found.run)
-    state = f"has ended: {run.outcome}" if run.outcome is not None else f"is in {run.state}"
+    why = f", for {run.observed}" if run.observed else ""
+    state = f"has ended: {run.outcome}{why}" if run.outcome is not None else f"is in {run.state}"
     return f"{what} is no longer asked: the run {state}"
 
 

@@ -9,10 +9,12 @@ from typing import TypeVar
 import msgspec
 
 from remediator.contracts import (
+    Admission,
     Arrivals,
     Facts,
     Flapping,
     Health,
+    Held,
     IncidentChange,
     Jumping,
     Move,
@@ -42,6 +44,7 @@ from remediator.model import (
     RunId,
 )
 from remediator.store import (
+    admit,
     approvals,
     brakes,
     claims,
@@ -294,6 +297,9 @@ class SqlStore(ABC):
 
     async def recall_effect(self, id: int, event: AuditEvent) -> Run:
         return await self._write(lambda tx: moves.one(tx, effects.recall(tx, id, event)))
+
+    async def full(self, run: Run, admission: Admission) -> Held | None:
+        return await self._look(lambda tx: admit.full(tx, run, admission))
 
     async def names(self, target_key: str) -> Sequence[str]:
         return await self._look(lambda tx: find.names(tx, target_key))

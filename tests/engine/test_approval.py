@@ -327,6 +327,55 @@ async def test_a_removed_policy_cancels_although_it_was_approved() -> None:
         assert rig.world.calls == []
 
 
+@pytest.mark.parametrize(
+    ("after", "reason"),
+    [
+        (ASKS.replace("name: queue", "name: other"), Reason.POLICY_REMOVED),
+        (ASKS.replace("mode: approve", "mode: observe"), Reason.POLICY_DEMOTED),
+    ],
+)
+async def test_a_question_ends_with_its_policy(after: str, reason: Reason) -> None:
+    """At once: nobody is to get up for what will not be done whatever he says."""
+    async with Rig(ASKS) as rig:
+        await rig.fire()
+        await rig.until(MINUTE)
+        question = await asked(rig)
+        await rig.load({"other.yaml" if "other" in after else "queue.yaml": after})
+        await rig.worker.drain()
+        run = await rig.run()
+        assert (run.outcome, run.reason) == (Outcome.CANCELLED, reason)
+        assert await rig.store.approvals(open=True) == []
+        assert (await rig.store.approval(question.id)).decision is Decision.WITHDRAWN
+        with pytest.raises(Conflict, match=r"no longer asked: the run has ended: cancelled, for .+"):
+            await decide(rig)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason", "free"),
+    [
+        ("limits: {cooldown: 0s, budget: [1 per 10m], blast_radius: 90%}", Reason.BUDGET, 10 * MINUTE),
+        ("limits: {cooldown: 7m, budget: [9 per 10m], blast_radius: 90%}", Reason.COOLDOWN, 7 * MINUTE),
+    ],
+)
+async def test_nobody_is_asked_for_what_would_have_to_wait(limits: str, reason: Reason, free: int) -> None:
+    before = ASKS.partition("limits:")[0]
+    async with Rig(f"{before}{limits}\n") as rig:
+        await rig.fire()
+        await rig.until(0)
+        await decide(rig)
+        await rig.until(SECOND)
+        assert len(rig.world.calls) == 1
+        await rig.resolve()
+        await rig.fire(since=rig.clock.now(), instance="again")
+        await rig.until(free - SECOND)
+        second = (await rig.runs())[1]
+        assert (second.state, second.reason) == (State.GUARD, reason)
+        assert second.observed
+        assert await rig.store.approvals(open=True) == []
+        await rig.until(free)
+        assert (await asked(rig)).run == second.id
+
+
 async def test_nothing_to_do_asks_nobody() -> None:
     async with Rig(ASKS) as rig:
         rig.world.sizes["gpu"] = 10

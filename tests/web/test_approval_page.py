@@ -347,6 +347,23 @@ def test_a_link_to_what_was_withdrawn_is_gone(house: Asking) -> None:
     assert Person(house, house.path(asked)).get().status_code == 410
 
 
+def test_the_link_of_a_policy_that_is_gone_says_so(tmp_path: Path) -> None:
+    with asking(tmp_path) as house:
+        asked = house.ask()
+        mia = Person(house, house.path(asked))
+        mia.log_in("manager-token")
+        (tmp_path / "policies" / "pressure.yaml").unlink()
+        assert house.running.run(house.running.daemon.policies.reload())
+        house.running.daemon.wake()
+        assert house.ended(asked["run"])["reason"] == "policy_removed"
+        assert house.get("approvals", open="true")["items"] == []
+        assert mia.get().status_code == 410
+        assert "policy pressure is not in the active set" in Page(mia.get().text).text
+        refused = house.decide("approve", asked, "manager-token")
+        assert refused.status_code == 409
+        assert "policy pressure is not in the active set" in refused.json()["detail"]
+
+
 def test_a_link_outlives_a_jump_of_the_clock(house: Asking) -> None:
     """Its question still stands for as long as before, so whoever was sent it can answer."""
     asked = house.ask()
