@@ -10,10 +10,32 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from remediator.contracts import Admission, Bad, Delivery, Held, Match, Move, NotifierState, Outgoing, Receipt
+from remediator.contracts import (
+    Admission,
+    Bad,
+    Delivery,
+    Flapping,
+    Held,
+    Match,
+    Move,
+    NotifierState,
+    Outgoing,
+    Receipt,
+)
 from remediator.errors import LeaseLost
 from remediator.model import AuditEvent, Instant, Millis, Run
-from remediator.store import admit, claims, moves, outbox, postgres_claims, prune, sealing, trail
+from remediator.store import (
+    admit,
+    claims,
+    judging,
+    moves,
+    outbox,
+    postgres_admits,
+    postgres_claims,
+    prune,
+    sealing,
+    trail,
+)
 from remediator.store.postgres_calls import PostgresCalls
 from remediator.store.postgres_seen import FORGET
 from remediator.store.postgres_tx import CLASS, NUMBERING, SEALING, PostgresTx
@@ -103,6 +125,15 @@ class PostgresStore(PostgresCalls):
         if isinstance(answer, Run):
             self._held.take((answer,), time.monotonic())
         return answer
+
+    async def healed(self, run: Run, flapping: Flapping) -> int:
+        def work(tx: PostgresTx) -> int:
+            # Many runs of a policy ask at the same moment, and share a snapshot.
+            if postgres_admits.steady(tx, run.policy, flapping):
+                return 0
+            return judging.healed(tx, run, flapping, run.target_key)
+
+        return await self._look(work)
 
     # ------------------------------------------------------------ outbox
 

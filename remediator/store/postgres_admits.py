@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from remediator.contracts import Admission, Limit
+from remediator.contracts import Admission, Flapping, Limit
 from remediator.model import Instant, Run, RunId
 from remediator.store import admit, judging, moves, postgres_moves
 from remediator.store.admit import Clear
@@ -114,9 +114,12 @@ def _back(admission: Admission) -> int:
 
 
 def _steady(tx: Tx, admission: Admission) -> bool:
-    if admission.flapping is None:
-        return True
-    policy, budget = admission.intent.policy, admission.flapping.budget
+    return admission.flapping is None or steady(tx, admission.intent.policy, admission.flapping)
+
+
+def steady(tx: Tx, policy: str, flapping: Flapping) -> bool:
+    """Whether the policy cannot be flapping, asked once in a transaction, which ends no run."""
+    budget = flapping.budget
     name = f"seldom {policy} {budget}"
     return budget.count > 0 and tx.known(name, lambda: judging.seldom(tx, policy, budget))
 
