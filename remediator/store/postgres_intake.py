@@ -83,6 +83,8 @@ class IntakeLane:
         self._limits = limits
         self._seen = seen
         self._link: Link | None = None
+        self._repeating = True
+        """Whether the last deliveries held one that only repeated what is committed."""
         self._queue: queue.SimpleQueue[Taking | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-intake", daemon=True)
 
@@ -136,9 +138,11 @@ class IntakeLane:
             last = attempt == _TRIES - 1
             try:
                 link = self._open()
-                rows = link.read(partial(_known, deliveries=[taking.delivery for taking in waiting]))
-                known = self._intake(rows)
-                waiting = [taking for taking in waiting if not self._repeats(known, taking)]
+                if self._repeating:
+                    rows = link.read(partial(_known, deliveries=[taking.delivery for taking in waiting]))
+                    known = self._intake(rows)
+                    news = [taking for taking in waiting if not self._repeats(known, taking)]
+                    self._repeating, waiting = len(news) < len(waiting), news
                 if waiting:
                     self._take(link, waiting)
                 break
@@ -179,9 +183,8 @@ class IntakeLane:
             for sender in sorted({delivery.sender for delivery in deliveries}):
                 tx.lock(f"intake:{sender}")
             intake = self._intake(_known(tx, deliveries))
-            alerts = sum(len(delivery.parsed.alerts) for delivery in deliveries)
-            tx.reserve("audit", sum(max(1, len(delivery.parsed.alerts)) for delivery in deliveries))
-            tx.reserve("alert", alerts)
+            alerts = [len(delivery.parsed.alerts) for delivery in deliveries]
+            tx.reserve({"audit": sum(max(1, count) for count in alerts), "alert": max(1, sum(alerts))})
             for taking in group:
                 taking.answer = intake.take(tx, taking.delivery, taking.match)
             _flush(tx, intake)
@@ -190,6 +193,8 @@ class IntakeLane:
         intake = link.write(
             work, lambda: failpoint.hit("accept.before_commit"), lambda: failpoint.hit("accept.after_commit")
         )
+        # Among nothing but news it is not worth looking beforehand for what only repeats.
+        self._repeating = self._repeating or any(_only_repeats(taking) for taking in group)
         self._seen.note(
             (known.id, known.seen_at)
             for own in intake.known.by_sender.values()
@@ -220,6 +225,10 @@ class IntakeLane:
         if told is not error and type(told) is StoreError:
             return PayloadError(f"a value of this delivery cannot be stored: {error}")
         return told
+
+
+def _only_repeats(taking: Taking) -> bool:
+    return taking.answer is not None and taking.answer.repeated == len(taking.delivery.parsed.alerts)
 
 
 def _known(tx: PostgresTx, deliveries: Sequence[Delivery]) -> Sequence[Row]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -187,8 +188,10 @@ class Lane:
         tx.hold(_OWN, {}, "runs", sorted({item.run.id for item in group}))
         for lock in self._locks:
             tx.lock(lock)
-        for counter in {counter for item in group for counter in item.ids}:
-            tx.reserve(counter, sum(item.ids.get(counter, 0) for item in group))
+        ids: Counter[str] = Counter()
+        for item in group:
+            ids.update(item.ids)
+        tx.reserve(ids)
         for item in group:
             item.answer = item.error = None
         for item in self._together(tx, group):

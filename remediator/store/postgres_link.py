@@ -36,6 +36,12 @@ SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint,
   CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END,
   current_setting('fsync'), current_setting('synchronous_commit'), current_setting('full_page_writes')
 """
+# Bodies are most of what is written, and are kept compressed. In a third of the time, to the same size, if the
+# server can (PostgreSQL 14, built with lz4).
+_COMPRESS = """
+SELECT set_config(name, 'lz4', false) FROM pg_settings
+WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)
+"""
 _WHO = """
 SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()),
   current_setting('server_version_num')::int,
@@ -119,6 +125,7 @@ class Link:
             "SET default_transaction_isolation = 'read committed'",
             prepare=False,
         )
+        connection.execute(_COMPRESS, prepare=False)
         who = connection.execute(_WHO).fetchone()
         assert who is not None
         system, number, version, encoding = who

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -113,12 +113,16 @@ class PostgresTx:
         self._reserved[counter] = (first + count, left - count)
         return first
 
-    def reserve(self, counter: str, count: int) -> None:
-        """Fetch ids that this transaction will want, in one round trip. What it does not use is lost."""
-        if count > 1:
-            self._reserved.pop(counter, None)
-            row = self._execute(_IDS, {"counter": counter, "count": count}).fetchone()
-            self._reserved[counter] = (0 if row is None else int(row[0]), count)
+    def reserve(self, counts: Mapping[str, int]) -> None:
+        """Fetch ids that this transaction will want, so many of each counter, in one round trip. What it does
+        not use is lost."""
+        if sum(counts.values()) > 1:
+            fetched = ", ".join(f"remediator_ids('{counter}', :{counter})" for counter in counts)
+            row = self.one(f"SELECT {fetched}", counts)
+            assert row is not None
+            self._reserved |= {
+                counter: (int(first), counts[counter]) for counter, first in zip(counts, row, strict=True)
+            }
 
     def run(self, sql: str, values: Values = NONE) -> int:
         return self._execute(native(sql), values).rowcount
