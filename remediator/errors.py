@@ -58,7 +58,8 @@ class PolicyError(ConfigurationError):
     def __str__(self) -> str:
         if not self.file:
             return self.message
-        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+        place = f":{self.line}:{self.column}" if self.line else ""
+        return f"{self.file}{place}: {self.message}"
 
 
 class StoreError(RemediatorError):

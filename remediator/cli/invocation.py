@@ -56,6 +56,13 @@ class Invocation:
         return self.shared.config is not None or Path("remediator.yaml").exists()
 
     @property
+    def without(self) -> str:
+        """What to add to an answer that rests on no settings file, and so on the defaults."""
+        if self.has_settings or self.shared.server is not None:
+            return ""
+        return "\nThere is no remediator.yaml here, so the defaults were used: name it with --config"
+
+    @property
     def catalogue(self) -> Catalogue:
         """The actions and checks, with those of the settings' plugins where there are settings."""
         from remediator.wiring import catalogue

@@ -83,8 +83,9 @@ def _called(function: Callable[..., Any], shared: Shared, given: dict[str, Any])
         StoreError,
     )
 
+    call = Invocation(shared)
     try:
-        answer = function(Invocation(shared), **given)
+        answer = function(call, **given)
         code = asyncio.run(answer) if inspect.iscoroutine(answer) else answer
         return FINE if code is None else int(code)
     except NotFound as error:
@@ -93,12 +94,14 @@ def _called(function: Callable[..., Any], shared: Shared, given: dict[str, Any])
         _refuse(error, NO)
     except ConfigurationError as error:
         _refuse(error, USAGE)
-    except (StoreError, AuthenticationError) as error:
+    except StoreError as error:
+        _refuse(error, UNKNOWN, call.without)
+    except AuthenticationError as error:
         _refuse(error, UNKNOWN)
     except RemediatorError as error:
         _refuse(error, NO)
 
 
-def _refuse(error: Exception, code: int) -> NoReturn:
-    typer.echo(f"remediator: {error}", err=True)
+def _refuse(error: Exception, code: int, note: str = "") -> NoReturn:
+    typer.echo(f"remediator: {error}{note}", err=True)
     raise typer.Exit(code)

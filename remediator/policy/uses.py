@@ -148,7 +148,7 @@ class Uses:
                 yield Fault(
                     (field,),
                     f"no connection is named {shorten(value)!r} in the settings"
-                    + did_you_mean(value, of_kind),
+                    + (did_you_mean(value, of_kind) if of_kind else f"; there is none of kind {mark.kind}"),
                 )
             elif connections[value] != mark.kind:
                 yield Fault(

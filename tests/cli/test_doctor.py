@@ -45,6 +45,15 @@ def test_a_store_that_cannot_be_used_is_not_well(tmp_path: Path) -> None:
         assert "hunter2" not in said
 
 
+def test_who_asks_in_the_wrong_directory_is_told_so(tmp_path: Path) -> None:
+    said = Program(tmp_path, {})("alerts", "list")
+    assert said.code == 3
+    assert "There is no remediator.yaml here" in said.err
+    assert "--config" in said.err
+    (tmp_path / "remediator.yaml").write_text('store: {url: "sqlite:///./r.db"}\n')
+    assert "remediator.yaml" not in Program(tmp_path, {})("alerts", "list").err
+
+
 def test_a_check_tells_a_place_that_is_not_there_from_a_store_to_be_made(tmp_path: Path) -> None:
     assert asked(tmp_path, "sqlite:///./r.db", "store", "migrate", "--check").code == 1
     absent = asked(tmp_path, "sqlite:///./absent/r.db", "store", "migrate", "--check")

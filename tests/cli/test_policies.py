@@ -81,6 +81,10 @@ def test_settings_without_their_secrets_still_give_the_names(policies: Program) 
     said = policies("policies", "check")
     assert said.code == 1
     assert "no connection is named 'orders'" in said.err
+    (policies.directory / "remediator.yaml").write_text(
+        "connections: {shop: {kind: http, url: 'http://shop'}}"
+    )
+    assert "; there is none of kind postgres" in policies("policies", "check").err
 
 
 def test_a_directory_that_is_not_there(program: Program) -> None:

@@ -72,5 +72,5 @@ def test_a_directory_link_is_not_entered(tmp_path: Path) -> None:
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PolicyErrors, match=r"nowhere:0:0: cannot be read: No such file or directory"):
+    with pytest.raises(PolicyErrors, match=r"nowhere: cannot be read: No such file or directory"):
         read_dir(tmp_path / "nowhere")
