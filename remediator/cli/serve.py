@@ -38,9 +38,10 @@ def serve(call: Invocation) -> int:
         try:
             return runner.run(serving(settings))
         except RemediatorError as error:
-            return _refused(str(error))
+            return _refused(f"{error}{call.without}")
         except OSError as error:
-            return _refused(error.strerror or str(error))
+            place = f"{error.filename}: " if error.filename else ""
+            return _refused(f"{place}{error.strerror or error}")
 
 
 async def serving(settings: Settings, make: Callable[[Settings], Daemon] | None = None) -> int:

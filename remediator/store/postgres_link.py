@@ -36,8 +36,8 @@ SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint,
   CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END,
   current_setting('fsync'), current_setting('synchronous_commit'), current_setting('full_page_writes')
 """
-# Bodies are most of what is written, and are kept compressed. In a third of the time, to the same size, if the
-# server can (PostgreSQL 14, built with lz4).
+# Bodies are most of what is written, and are kept compressed. In a third of the time, to the same size, if
+# the server can (PostgreSQL 14, built with lz4).
 _COMPRESS = """
 SELECT set_config(name, 'lz4', false) FROM pg_settings
 WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)
