@@ -16,7 +16,7 @@ from remediator.clients.redis import RedisClient
 from remediator.clock import SteadyClock, SystemClock
 from remediator.contracts import Catalogue, Clock, Context, Receiver, Store
 from remediator.engine.case import Rules, Tools
-from remediator.engine.daemon import MANUAL, Daemon, Manual
+from remediator.engine.daemon import Daemon, Manual
 from remediator.engine.execute import Execute
 from remediator.engine.incidents import Incidents
 from remediator.engine.link import Links
@@ -29,7 +29,7 @@ from remediator.live.announcing import announcing
 from remediator.live.exchange import Exchange
 from remediator.live.flood import Flood
 from remediator.live.hub import Hub
-from remediator.model import JUMP, Episode, Instant
+from remediator.model import JUMP, MANUAL, Episode, Instant
 from remediator.notify.apprise import AppriseNotifier
 from remediator.notify.audience import Routing
 from remediator.notify.direct import StorePager

@@ -9,6 +9,7 @@ import typer
 from remediator.cli import terminal, values
 from remediator.cli.invocation import Invocation
 from remediator.cli.verb import group, verb
+from remediator.model import MANUAL
 
 app = group()
 
@@ -31,7 +32,8 @@ async def list_(
         (
             one["id"],
             one["starts_at"],
-            one["status"],
+            # Nobody ever says that it resolved: it is a person's `runs start`.
+            one["status"] if one["sender"] != MANUAL else "by hand",
             one["labels"].get("severity"),
             one["labels"].get("alertname"),
             one["sender"],

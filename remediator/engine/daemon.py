@@ -38,6 +38,7 @@ from remediator.live.flood import Flood
 from remediator.live.hub import Hub
 from remediator.live.report import FloodReport
 from remediator.model import (
+    MANUAL,
     Alert,
     AlertId,
     Approval,
@@ -61,8 +62,6 @@ from remediator.settings import Role, Settings
 
 log = structlog.get_logger()
 
-MANUAL = "manual"
-"""The sender of runs that a person starts."""
 
 COMFORT = "redis"
 """The task without which everything that must be true goes on."""

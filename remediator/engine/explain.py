@@ -14,7 +14,7 @@ from remediator.engine.headline import following, headline
 from remediator.engine.incident_shape import IncidentShape, shape
 from remediator.engine.timeline import Line, line
 from remediator.errors import ConfigurationError, NotFound
-from remediator.model import Alert, AlertId, AuditRecord, Episode, Instant, Run, RunId, Struct
+from remediator.model import Alert, AlertId, AuditRecord, Episode, Instant, Origin, Run, RunId, Struct
 from remediator.policy import source
 from remediator.policy.schema import Policy
 from remediator.policy.set import PolicySet
@@ -93,6 +93,9 @@ async def explain(
     runs = [run for run in await store.find_runs(alert=alert_id) if policy in (None, run.policy)]
     policies, note = await _policies(policies_of, episode.policy_revision)
     matched, others = _answers(policies, episode.alert, policy)
+    # A person named it: whether its matchers hold was not asked.
+    named = {run.policy for run in runs if run.origin is Origin.HAND}
+    others = [answer for answer in others if answer.policy not in named]
     now = await store.now()
     next_ = {run.id: await _next(policies_of, run, now) for run in runs}
     return Explanation(

@@ -4,7 +4,7 @@ Instants are integer milliseconds since 1970-01-01 UTC; spans are integer millis
 Everything the store keeps as JSON is one of these structs, encoded by msgspec.
 """
 
-from remediator.model.alert import Alert, Episode, Status
+from remediator.model.alert import MANUAL, Alert, Episode, Status
 from remediator.model.approval import Approval, Decision
 from remediator.model.audit import AuditEvent, AuditRecord
 from remediator.model.budget import Budget
@@ -27,6 +27,7 @@ __all__ = [
     "HOUR",
     "JUMP",
     "LEFT_TO_PERSON",
+    "MANUAL",
     "MINUTE",
     "SECOND",
     "Alert",

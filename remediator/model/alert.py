@@ -9,6 +9,9 @@ import msgspec
 from remediator.model.time import Instant
 from remediator.model.value import AlertId, Struct
 
+MANUAL = "manual"
+"""The sender of runs that a person starts."""
+
 
 class Status(StrEnum):
     """What a sender says of an alert. `closed` means that the data stopped: it is not recovery."""

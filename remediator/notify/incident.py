@@ -172,7 +172,8 @@ def _status(facts: Facts) -> str:
     if run.outcome is None:
         said = f"policy {run.policy} {last.next or f'is in {run.state}'}"
     else:
-        said = f"policy {run.policy}: {run.outcome}" + (f", because {run.reason}" if run.reason else "")
+        reason = f", because {run.reason}" if run.reason and run.reason.value != run.outcome.value else ""
+        said = f"policy {run.policy}: {run.outcome}{reason}"
     return f"{said}; {_firing(facts)}"
 
 

@@ -248,6 +248,11 @@ def test_a_run_is_started_and_cancelled_by_hand(daemon: Daemon) -> None:
         daemon.program("resume", "--comment", "hands on")
     explained = daemon.program("runs", "show", run)
     assert "drill" in explained.out or "cancelled" in explained.out
+    alert = daemon.program("runs", "show", run, "-o", "json").json["alert"]
+    said = daemon.program("alerts", "explain", alert, "-o", "json").json
+    assert [one["policy"] for one in said["near"]] == ["patient"]  # not the one that was named
+    listed = daemon.program("alerts", "list").out.splitlines()
+    assert "by hand" in next(line for line in listed if line.startswith(f"{alert} "))
 
 
 def test_started_wrongly(daemon: Daemon) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 
 import structlog
 
-from remediator.engine.daemon import MANUAL, Manual
+from remediator.engine.daemon import Manual
 from remediator.errors import ConfigurationError, Conflict, NotFound, StoreError, StoreUnavailable
-from remediator.model import Alert, AuditEvent, Control, ControlKind, Decision, Instant, Status
+from remediator.model import MANUAL, Alert, AuditEvent, Control, ControlKind, Decision, Instant, Status
 from remediator.policy.set import PolicySet, compile_set
 from remediator.policy.vocabulary import Vocabulary
 from remediator.settings import Role
