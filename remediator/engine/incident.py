@@ -78,7 +78,8 @@ def turn(
         every: from one status update to the next.
     """
     progress = incident.progress
-    elapsed = now - incident.opened_at
+    # A clock that went back makes it open in the future: that is no reason to call nobody until then.
+    elapsed = max(0, now - incident.opened_at)
     waiting = _waiting(incident, steps)
     due = [step for step in waiting if step.after <= elapsed]
     overdue = early = False

@@ -164,7 +164,7 @@ class Group:
     def _synchronous(self, full: bool) -> None:
         """Ask for a sync at commit, or not. What need not survive a power cut by itself (a claim)
         is synced by the next full commit, for that syncs the whole log."""
-        if full is not self._full:
+        if full is not self._full and self._path is not None:
             self._tx.connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
             self._full = full
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from remediator.engine.incident import turn
 from remediator.engine.incidents import Incidents
 from remediator.engine.telling import Telling
 from remediator.errors import Conflict
@@ -16,12 +17,14 @@ from remediator.model import (
     AuditEvent,
     Incident,
     IncidentId,
+    IncidentProgress,
     Instant,
     Message,
     Millis,
     Severity,
 )
 from remediator.notify.audience import Routing
+from remediator.policy.escalation import Step
 from tests.engine.world import START, Rig, World
 
 POLICY = """
@@ -403,6 +406,31 @@ async def test_what_a_person_started_is_over_when_a_person_says_so() -> None:
         assert r.calls("RESOLVED") == []
         await r.incidents.resolve((await r.incident()).id, "alice", "grew the disk")
         assert not (await r.incident()).open
+
+
+def test_a_clock_that_went_back_keeps_nobody_from_being_called() -> None:
+    """The incident then began in the future. Its first message went to nobody, and it might be over before
+    its time came."""
+    incident = Incident(
+        id=IncidentId(1),
+        target="world:a",
+        target_key="world/a",
+        severity=Severity.P2,
+        opened_at=START,
+        acknowledged_at=None,
+        acknowledged_by=None,
+        resolved_at=None,
+        updated_at=START,
+        next_at=START,
+        progress=IncidentProgress(chain="on-call"),
+    )
+    steps = (
+        Step(after=Millis(0), notify=("primary",)),
+        Step(after=Millis(15 * MINUTE), notify=("secondary",)),
+    )
+    due = turn(incident, steps, None, Millis(15 * MINUTE), Instant(START - 10 * MINUTE))
+    assert due.announce
+    assert due.names == ("primary",)
 
 
 def test_a_span_is_whole_minutes() -> None:

@@ -8,6 +8,9 @@ leases. docs/invariants.md lists what it asks; the names there are the ones used
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from remediator.model import Run
@@ -18,11 +21,12 @@ from tests.simulation.oracle_leases import Leases
 from tests.simulation.oracle_ledger import (
     ACTIVE,
     CONTROLS,
-    EFFECTS,
+    EFFECT,
     ELSEWHERE,
     INTENTS,
     LOCKS,
-    RUNS,
+    RUN,
+    WATCHED,
     J,
     R,
     Violation,
@@ -57,20 +61,46 @@ class Oracle(Admissions, Runs, Leases, Ending):
             for run in self.runs.values()
         )
 
+    def open(self, db: sqlite3.Connection) -> None:
+        """Watch the tables: the database itself tells which rows were touched, by whatever statement."""
+        super().open(db)
+        db.create_function("oracle_touched", 2, lambda table, key: self._touched[table].add(key))
+        for table, key in WATCHED.items():
+            for verb, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+                db.execute(
+                    f"CREATE TEMP TRIGGER oracle_{table}_{verb} AFTER {verb} ON main.{table} "
+                    f"BEGIN SELECT oracle_touched('{table}', {row}.{key}); END"
+                )
+
     def look(self, name: str, host: Host | None = None, args: tuple[Any, ...] = ()) -> None:
-        """Read the tables and ask everything of what has changed."""
+        """Read what was touched, and ask everything of what has changed."""
         db = self._db
         assert db is not None
         self._changes = db.total_changes
         now = self.simulation.now()
-        locks: dict[str, int] = dict(db.execute(LOCKS).fetchall())
-        controls = {(kind, scope): until for kind, scope, until in db.execute(CONTROLS)}
-        active = (db.execute(ACTIVE).fetchone() or ("",))[0]
-        runs = {row[0]: row for row in db.execute(RUNS)}
-        intents = {(row[0], row[1]): row for row in db.execute(INTENTS)}
-        effects = {row[0]: row for row in db.execute(EFFECTS)}
+        changed, self._touched = self._touched, defaultdict(set)
+        if not changed:
+            return
         before = self.runs, self.intents, self.locks, self.controls, self.effects
-        self._cleared(controls, now)
+        runs, intents, locks, controls, effects = before
+        if changed["run"]:
+            runs = _again(runs, ((id, db.execute(RUN, (id,)).fetchone()) for id in changed["run"]))
+        if changed["intent"]:
+            intents = {key: row for key, row in intents.items() if key[0] not in changed["intent"]}
+            for id in changed["intent"]:
+                intents.update(((id, row[J.NUMBER]), row) for row in db.execute(INTENTS, (id,)))
+            intents = dict(sorted(intents.items()))
+        if changed["effect"]:
+            effects = _again(
+                effects, ((id, db.execute(EFFECT, (id,)).fetchone()) for id in changed["effect"])
+            )
+        if changed["target_lock"]:
+            locks = dict(db.execute(LOCKS).fetchall())
+        if changed["control"]:
+            controls = {(kind, scope): until for kind, scope, until in db.execute(CONTROLS)}
+            self._cleared(controls, now)
+        if changed["meta"]:
+            self.active = (db.execute(ACTIVE).fetchone() or ("",))[0]
         self.runs, self.intents, self.locks, self.controls, self.effects = (
             runs,
             intents,
@@ -78,22 +108,22 @@ class Oracle(Admissions, Runs, Leases, Ending):
             controls,
             effects,
         )
-        self.active = active
-        for key, intent in intents.items():
+        for key, intent in intents.items() if changed["intent"] else ():
             was = before[1].get(key)
             if was is None:
                 self._admitted(intent, before, now)
             elif was != intent:
                 self._decided(was, intent, now)
-        for id, run in runs.items():
-            old = before[0].get(id)
-            if old is not run and old != run:
+        for id in sorted(changed["run"]):
+            run, old = runs.get(id), before[0].get(id)
+            if run is not None and old != run:
                 if old is None:
                     self._opened(run)
                 else:
                     self._moved(old, run, name, host, args, now)
-        for id, effect in effects.items():
-            if before[4].get(id) != effect:
+        for id in sorted(changed["effect"]):
+            effect = effects.get(id)
+            if effect is not None and before[4].get(id) != effect:
                 self._lease(before[4].get(id), effect)
         if len(effects) < len(before[4]) or len(intents) < len(before[1]) or len(runs) < len(before[0]):
             self.fail("nothing stored is lost", "a row is gone")
@@ -154,6 +184,17 @@ class Oracle(Admissions, Runs, Leases, Ending):
 
     def clock(self, seconds: int) -> None:
         """The database's clock jumped."""
+
+
+def _again(rows: dict[int, Any], read: Iterable[tuple[int, Any]]) -> dict[int, Any]:
+    """The rows with these read anew; None is one that is gone."""
+    rows = dict(rows)
+    for id, row in read:
+        if row is None:
+            rows.pop(id, None)
+        else:
+            rows[id] = row
+    return rows
 
 
 def _about(args: tuple[Any, ...]) -> str:

@@ -12,18 +12,31 @@ from tests.simulation.policies import Spec
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
-RUNS = (
+WATCHED = {
+    "run": "id",
+    "intent": "run",
+    "effect": "id",
+    "target_lock": "target_key",
+    "control": "scope",
+    "meta": "key",
+}
+"""Tables whose every change is looked at, and what says which row it was."""
+RUN = (
     "SELECT id, policy, policy_revision, alert, target, target_key, mode, origin, state, outcome, reason, "
-    "next_at, epoch, progress, worker, lease_until, created_at FROM run"
+    "next_at, epoch, progress, worker, lease_until, created_at FROM run WHERE id = ?"
 )
 INTENTS = (
     "SELECT run, number, kind, policy, target_key, plan, token, nonce, rung, step, created_at, counted, "
-    "outcome FROM intent ORDER BY run, number"
+    "outcome FROM intent WHERE run = ? ORDER BY number"
 )
 LOCKS = "SELECT target_key, run FROM target_lock"
 CONTROLS = "SELECT kind, scope, until FROM control"
-EFFECTS = "SELECT id, run, target_key, field, prior, current, returned_at, outcome FROM effect"
-POLICIES = "SELECT policy FROM run JOIN run_alert ON run_alert.run = run.id WHERE run_alert.alert = ?"
+EFFECT = "SELECT id, run, target_key, field, prior, current, returned_at, outcome FROM effect WHERE id = ?"
+KEPT = (
+    "SELECT alert.fingerprint, alert_event.revision, (SELECT json_group_array(run.policy) FROM run_alert "
+    "JOIN run ON run.id = run_alert.run WHERE run_alert.alert = alert.id) "
+    "FROM alert LEFT JOIN alert_event ON alert_event.id = alert.event WHERE alert.id = ?"
+)
 BREAKER = "SELECT data FROM control WHERE kind = 'breaker' AND scope = ?"
 APPROVED = "SELECT plan, decided_at, expires_at FROM approval WHERE run = ? AND decision = 'approved'"
 ACTIVE = "SELECT value FROM meta WHERE key = 'active'"
@@ -79,6 +92,7 @@ class Ledger:
         self.violation: Violation | None = None
         self._db: sqlite3.Connection | None = None
         self._changes = 0
+        self._touched: defaultdict[str, set[Any]] = defaultdict(set)
         self.runs: dict[int, tuple[Any, ...]] = {}
         self.intents: dict[tuple[int, int], tuple[Any, ...]] = {}
         self.locks: dict[str, int] = {}

@@ -18,6 +18,7 @@ import structlog
 from remediator.engine.daemon import Manual
 from remediator.errors import ConfigurationError, Conflict, NotFound, StoreError, StoreUnavailable
 from remediator.model import MANUAL, Alert, AuditEvent, Control, ControlKind, Decision, Instant, Status
+from remediator.policy.cache import Cache
 from remediator.policy.set import PolicySet, compile_set
 from remediator.policy.vocabulary import Vocabulary
 from remediator.settings import Role
@@ -37,6 +38,7 @@ QUIET = 1500.0
 """Seconds after the last fault within which everything must have come to its end."""
 _played = 0
 _compiled: dict[str, PolicySet | str] = {}
+_cache = Cache()
 
 
 @dataclass
@@ -135,7 +137,7 @@ class Simulation:
                 notifiers=frozenset({"primary", "secondary"}),
             )
             try:
-                found = compile_set(files, words)
+                found = compile_set(files, words, cache=_cache)
             except ConfigurationError as error:
                 found = str(error)
             _compiled[key] = found
@@ -236,11 +238,13 @@ class Simulation:
                 group.level = "low"
         began = self.loop.time()
         while self.loop.time() - began < QUIET + abs(self.jumped):
-            await asyncio.sleep(30)
-            for key in list(self._since):
+            await asyncio.sleep(15)
+            for key in list(self._since):  # once is enough: it is sent again until it is answered
                 self._deliver(key, Status.RESOLVED)
-            self._person(self._tidy)
-            if self.loop.time() - began > 60 and self.oracle.at_rest():
+                del self._since[key]
+            if self.oracle.controls:
+                self._person(self._tidy)
+            if self.loop.time() - began > 50 and self.oracle.at_rest():
                 break
         self.oracle.finish()
 
@@ -490,7 +494,7 @@ def play(scenario: Scenario, verbose: bool = False) -> Result:
     """Run a scenario. What it leaves behind are cycles, collected now and then."""
     global _played
     _played += 1
-    if _played % 100 == 0:
+    if _played % 500 == 0:
         gc.unfreeze()  # loading policies freezes what there is
         gc.collect()
     return Simulation(scenario, verbose).run()
