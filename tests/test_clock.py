@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pytest
 
 from remediator.clock import SteadyClock, beat
+from remediator.contracts import Store
 from remediator.engine.upkeep import ClockWatch
+from remediator.errors import StoreUnavailable
 from remediator.model import (
     DAEMON,
     HOUR,
@@ -113,6 +116,35 @@ async def test_of_several_who_see_a_database_clock_jump_one_says_so() -> None:
         for watch in watches:  # from here on it is no news
             await watch()
         assert (await rig.story()).count("control.paused") == 1
+
+
+class Away:
+    """A store that cannot be reached for the first pause."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._tried = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def set_control(self, *args: Any) -> None:
+        if not self._tried:
+            self._tried = True
+            raise StoreUnavailable("not now")
+        await self._store.set_control(*args)
+
+
+async def test_a_jump_is_not_forgotten_while_the_store_is_away() -> None:
+    async with Rig() as rig:
+        watch = ClockWatch(cast(Store, Away(rig.store)))
+        await watch()
+        rig.clock.set(Instant(START + 2 * HOUR))
+        with pytest.raises(StoreUnavailable):
+            await watch()
+        await watch()
+        (pause,) = await rig.store.controls()
+        assert (pause.kind, pause.scope) == (ControlKind.PAUSE, "")
 
 
 @pytest.mark.parametrize("seconds", [0.5, 0.1, 0.3, 0.007])

@@ -196,12 +196,13 @@ class ClockWatch:
                 await self._pause(jump, self._clock.now())
             return
         wall, steady = await self._store.now(), asyncio.get_running_loop().time()
-        before, self._last = self._last, (wall, steady)
-        if before is None:
-            return
-        jump = Millis((wall - before[0]) - round((steady - before[1]) * 1000))
-        if abs(jump) >= JUMP and not await self._said(wall):
-            await self._pause(jump, wall)
+        before = self._last
+        if before is not None:
+            jump = Millis((wall - before[0]) - round((steady - before[1]) * 1000))
+            if abs(jump) >= JUMP and not await self._said(wall):
+                await self._pause(jump, wall)
+        # Not sooner: a pause that could not be written is tried again at the next turn.
+        self._last = (wall, steady)
 
     async def _said(self, now: Instant) -> bool:
         """Whether another replica, which sees the same clock, has just said it."""

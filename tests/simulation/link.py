@@ -6,6 +6,7 @@ after it, that the answer is lost; or the request arrives long after its caller 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,10 @@ class Link:
                 answer(*simulation.serve(self._host, name, args, options))
 
             loop.call_later(there + back, read, context=own)
-            return await done
+            value = await done
+            if name == "now" and asyncio.current_task().get_name() == "clock":  # type: ignore[union-attr]
+                simulation.oracle.watched(self._host)
+            return value
 
         def arrive() -> None:
             if simulation.scenario.alone and self._host.dead:

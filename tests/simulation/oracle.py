@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from remediator.errors import LeaseLost
 from remediator.model import Run
 from tests.simulation.loop import Host
 from tests.simulation.oracle_admission import Admissions
@@ -24,6 +25,7 @@ from tests.simulation.oracle_ledger import (
     EFFECT,
     ELSEWHERE,
     INTENTS,
+    JUMP,
     LOCKS,
     RUN,
     WATCHED,
@@ -45,6 +47,7 @@ class Oracle(Admissions, Runs, Leases, Ending):
     def step(self, host: Host, name: str, args: tuple[Any, ...], value: Any, error: Exception | None) -> None:
         db = self._db
         assert db is not None
+        self._overtaken(host, name, args, error)
         if db.total_changes == self._changes:
             return
         failed = f" {type(error).__name__}" if error is not None else ""
@@ -81,6 +84,9 @@ class Oracle(Admissions, Runs, Leases, Ending):
         changed, self._touched = self._touched, defaultdict(set)
         if not changed:
             return
+        state = changed.keys() - {"meta"}
+        if name == "evidence" and state:
+            self.fail("a late outcome is kept, and changes no state", f"{sorted(state)} by {host}")
         before = self.runs, self.intents, self.locks, self.controls, self.effects
         runs, intents, locks, controls, effects = before
         if changed["run"]:
@@ -99,6 +105,13 @@ class Oracle(Admissions, Runs, Leases, Ending):
         if changed["control"]:
             controls = {(kind, scope): until for kind, scope, until in db.execute(CONTROLS)}
             self._cleared(controls, now)
+            paused = ("pause", "") in controls
+            if name == "set_control" and args[0].actor == "daemon" and paused:
+                self.noticed.clear()
+                self.paused_itself = self.simulation.loop.time()
+                self.still_paused = True
+            elif name == "set_control" or not paused:
+                self.still_paused = False
         if changed["meta"]:
             self.active = (db.execute(ACTIVE).fetchone() or ("",))[0]
         self.runs, self.intents, self.locks, self.controls, self.effects = (
@@ -182,8 +195,34 @@ class Oracle(Admissions, Runs, Leases, Ending):
     def resized(self, key: str) -> None:
         """A person changed something."""
 
-    def clock(self, seconds: int) -> None:
-        """The database's clock jumped."""
+    def watched(self, host: Host) -> None:
+        """A process has looked at the database's clock, to see whether it has jumped."""
+        at, offset = self.simulation.loop.time(), self.simulation.offset
+        before = self.looked.get(host)
+        self.looked[host] = (at, offset)
+        if before is not None and abs(offset - before[1]) >= JUMP:
+            self.simulation.count("clock jump seen")
+            if self.paused_itself < before[0] and not self.still_paused:
+                self.noticed.add(host)
+
+    def came_late(self, call: Call | None) -> None:
+        """A process hears what became of its call after it has given up on it."""
+        place = self.by_token.get(call.token) if call is not None else None
+        if call is not None and place is not None:
+            self.late[place] = call.host
+
+    def _overtaken(self, host: Host, name: str, args: tuple[Any, ...], error: Exception | None) -> None:
+        """Who hears what became of its call when the run is no longer its own, keeps it as evidence."""
+        if name != "move" or not isinstance(error, LeaseLost):
+            return
+        for update in args[1].intents:
+            place = (args[0].id, update.number)
+            intent = self.intents[place]
+            own = any(
+                call.token == intent[J.TOKEN] and call.host is host for call in self.simulation.provider.calls
+            )
+            if own and update.outcome in ("applied", "not_applied") and intent[J.OUTCOME] != update.outcome:
+                self.late[place] = host
 
 
 def _again(rows: dict[int, Any], read: Iterable[tuple[int, Any]]) -> dict[int, Any]:

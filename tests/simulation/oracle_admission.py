@@ -62,7 +62,7 @@ class Admissions(Ledger):
             assert db is not None
             if run[R.ORIGIN] == "alert" and db.execute(FIRING, (run[R.ID],)).fetchone() is None:
                 self.fail("a resolve before ADMIT cancels", what)
-            self._licence(intent, plan, run, controls, what)
+            self._licence(intent, plan, run, controls, intents, what)
         self._bounds(intent, plan, spec, intents, what)
         place = (intent[J.RUN], intent[J.RUNG], intent[J.STEP])
         further = any(
@@ -92,9 +92,11 @@ class Admissions(Ledger):
         plan: dict[str, Any],
         run: tuple[Any, ...],
         controls: dict[Any, Any],
+        intents: dict[Any, Any],
         what: str,
     ) -> None:
-        """What needs a person's yes has one, for just this: the same target, and no more of it."""
+        """What needs a person's yes has one, for just this: the same target, the same way, once, and no
+        more of it than was shown."""
         db = self._db
         assert db is not None
         least = run[R.MODE]
@@ -106,13 +108,32 @@ class Admissions(Ledger):
             self.fail("a policy that does not heal loses its licence", what)
         if least != "approve":
             return
-        for text, decided_at, expires_at in db.execute(APPROVED, (run[R.ID],)):
+        place = (intent[J.RUN], intent[J.RUNG], intent[J.STEP])
+        amount = plan["blast"]["amount"]
+        for other in intents.values():
+            if other[J.KIND] != "apply" or other[J.OUTCOME] == "not_applied":
+                continue
+            if (other[J.RUN], other[J.RUNG], other[J.STEP]) == place:
+                amount += json.loads(other[J.PLAN])["blast"]["amount"]
+        found = False
+        for text, decided_at, expires_at, rung, step in db.execute(APPROVED, (run[R.ID],)):
             approved = json.loads(text)
             same = approved["target"]["key"] == intent[J.KEY] and approved["action"] == plan["action"]
-            if same and decided_at < expires_at and plan["blast"]["amount"] <= approved["blast"]["amount"]:
+            if (
+                not same
+                or (rung, step) != place[1:]
+                or decided_at >= expires_at
+                or not _one_way(approved, plan)
+            ):
+                continue
+            if amount <= approved["blast"]["amount"]:
                 self.simulation.count("approved")
                 return
-        self.fail("what needs approval is approved, in time and for this plan", what)
+            found = True
+        if found:
+            self.fail("an approval is used once, and for no more than was shown", f"{what}: {amount}")
+        else:
+            self.fail("what needs approval is approved, in time and for this plan", f"{what}: {amount}")
 
     def _calm(
         self,
@@ -219,3 +240,11 @@ class Admissions(Ledger):
                     "an intent's call is issued at most once", f"{what}: {action} may not be issued again"
                 )
             self._brakes(intent, self.runs[intent[J.RUN]], self.controls, now, what)
+
+
+def _one_way(approved: dict[str, Any], plan: dict[str, Any]) -> bool:
+    """Whether every field goes up where up was approved, and down where down was."""
+    return all(
+        (plan["after"][field] > value) == (approved["after"][field] > approved["before"][field])
+        for field, value in plan["before"].items()
+    )

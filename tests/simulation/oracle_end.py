@@ -11,6 +11,7 @@ from tests.simulation.link import suspended
 from tests.simulation.oracle_ledger import (
     IN_DOUBT,
     KEPT,
+    LATE,
     J,
     Ledger,
     R,
@@ -89,6 +90,16 @@ class Ending(Ledger):
         unsent = db.execute("SELECT id, attempts FROM outbox WHERE sent_at IS NULL").fetchall()
         if unsent:
             self.fail("the outbox drains", f"{unsent}")
+        for place, host in self.late.items():
+            if not host.running:
+                continue  # it died with what it had heard
+            self.simulation.count("came late")
+            if db.execute(LATE, place).fetchone() is None:
+                what = f"run {place[0]} #{place[1]} by {host}"
+                self.fail("a late outcome is kept, and changes no state", what)
+        seen = sorted(host.name for host in self.noticed if host.running)
+        if seen:
+            self.fail("a jump of the clock pauses", f"{', '.join(seen)} saw it")
         self._messages()
         for run in self.runs.values():
             self._replays(run)

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.loop import Host
 from tests.simulation.policies import Spec
 
 if TYPE_CHECKING:
@@ -38,7 +39,14 @@ KEPT = (
     "FROM alert LEFT JOIN alert_event ON alert_event.id = alert.event WHERE alert.id = ?"
 )
 BREAKER = "SELECT data FROM control WHERE kind = 'breaker' AND scope = ?"
-APPROVED = "SELECT plan, decided_at, expires_at FROM approval WHERE run = ? AND decision = 'approved'"
+APPROVED = (
+    "SELECT plan, decided_at, expires_at, json_extract(data, '$.rung'), json_extract(data, '$.step') "
+    "FROM approval WHERE run = ? AND decision = 'approved'"
+)
+LATE = (
+    "SELECT 1 FROM audit_event WHERE run = ? AND kind = 'action.late' "
+    "AND json_extract(body, '$.event.data.number') = ?"
+)
 ACTIVE = "SELECT value FROM meta WHERE key = 'active'"
 FIRING = (
     "SELECT 1 FROM run_alert JOIN alert ON alert.id = run_alert.alert WHERE run = ? AND status = 'firing'"
@@ -46,6 +54,8 @@ FIRING = (
 LICENCE = {"observe": 0, "approve": 1, "enforce": 2}
 ELSEWHERE = frozenset({"probe", "seal", "message_sent", "message_failed", "record"})
 """What they change is asked about in the end; anything else they did would be seen at the next look."""
+JUMP = 30_000
+"""Milliseconds: a clock that moves by so much more or less than time does is not to be trusted."""
 IN_DOUBT = ("pending", "unknown")
 REISSUED = {"sim.resize_by_token": 600.0, "sim.resize_if": float("inf")}
 """Which actions declare that the same call may be issued again, and for how many seconds."""
@@ -109,6 +119,16 @@ class Ledger:
         """(incident, run, subject) of what reached a person"""
         self.freed: set[int] = set()
         """runs whose quarantine a person has cleared"""
+        self.late: dict[tuple[int, int], Host] = {}
+        """(run, number) → the process that heard, too late, what became of the call"""
+        self.looked: dict[Host, tuple[float, int]] = {}
+        """process → when it last looked at the clock, and how far that had jumped then"""
+        self.noticed: set[Host] = set()
+        """processes that have seen a jump of the clock for which nobody has paused yet"""
+        self.paused_itself = -1.0
+        """when the daemon last did"""
+        self.still_paused = False
+        """whether that pause is still on"""
         self.oldest: dict[tuple[str, str], Any] = {}
         """(target, field) → the value from before all open leases"""
 

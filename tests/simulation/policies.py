@@ -198,6 +198,6 @@ def rules(random: Random) -> Rules:
         budget=(3, 180) if tight else (8, 120),
         concurrent=random.choice((1, 2)),
         storm=(8, 20, 40) if tight else None,
-        breaker=random.choice((None, (2, "observe"), (2, "approve"))),
+        breaker=random.choice((None, (2, "observe"), (1, "observe"), (1, "approve"))),
         window=random.choice(("", "", "wait", "observe")),
     )

@@ -154,21 +154,22 @@ class Wire:
         if self._under_way >= self._most:
             raise Temporary(f"{self._most} calls are under way or hang: not started")
         self._under_way += 1
-        loop = asyncio.get_running_loop()
+        loop, simulation = asyncio.get_running_loop(), self._simulation
         done: asyncio.Future[T] = loop.create_future()
 
         def deliver(value: Any, error: BaseException | None) -> None:
             self._under_way -= 1
             if done.cancelled():
                 if late is not None:
+                    simulation.oracle.came_late(trip.call)
                     late(value, error)
             elif error is not None:
                 done.set_exception(error)
             else:
                 done.set_result(value)
 
-        trip = _Trip(self._simulation, HOST.get(), work, late is not None, deliver)
-        loop.call_later(self._simulation.draw("thread") * 0.01, trip.begin)
+        trip = _Trip(simulation, HOST.get(), work, late is not None, deliver)
+        loop.call_later(simulation.draw("thread") * 0.01, trip.begin)
         async with asyncio.timeout(timeout):
             return await done
 
@@ -184,6 +185,8 @@ class _Trip:
         self._work = work
         self._changes = changes
         self._deliver = deliver
+        self.call: Call | None = None
+        """the mutation, once it has left"""
 
     def begin(self) -> None:
         """In the process: what is checked before the first byte is checked here."""
@@ -203,7 +206,7 @@ class _Trip:
             self._read(travel)
             return
         for _ in range(2 if simulation.sabotage == "worker-calls-twice" else 1):
-            call: Call = self._ask.call  # type: ignore[attr-defined]
+            self.call = call = self._ask.call  # type: ignore[attr-defined]
             call.host, call.sent_at = self._host, simulation.loop.time()
             fault = simulation.fault("apply")
             call.fate, call.amount = (fault.what, fault.amount) if fault is not None else ("", 0.0)

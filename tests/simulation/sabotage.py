@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from remediator.contracts import Receipt
-from remediator.model import ControlKind, IntentOutcome, Millis, Status
+from remediator.model import Approval, ControlKind, Decision, IntentOutcome, Millis, Mode, Status
 from tests.simulation.link import suspended
 
 if TYPE_CHECKING:
@@ -75,15 +75,19 @@ def _admission(**changes: Any) -> Callable[[Simulation, tuple[Any, ...]], tuple[
     return lambda _s, args: (args[0], msgspec.structs.replace(args[1], **changes))
 
 
-def _no_pause(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
-    """ADMIT that does not look at pauses."""
-    connection = simulation.store._tx.connection  # type: ignore[attr-defined]
-    rows = connection.execute("SELECT * FROM control WHERE kind = 'pause'").fetchall()
-    connection.execute("DELETE FROM control WHERE kind = 'pause'")
-    answer = _ask(simulation, "admit", args, options)
-    for row in rows:
-        connection.execute(f"INSERT INTO control VALUES ({', '.join('?' * len(row))})", row)
-    return answer
+def _without(kind: ControlKind) -> Serve:
+    """ADMIT that does not look at brakes of this kind."""
+
+    def serve(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+        connection = simulation.store._tx.connection  # type: ignore[attr-defined]
+        rows = connection.execute("SELECT * FROM control WHERE kind = ?", (kind.value,)).fetchall()
+        connection.execute("DELETE FROM control WHERE kind = ?", (kind.value,))
+        answer = _ask(simulation, "admit", args, options)
+        for row in rows:
+            connection.execute(f"INSERT INTO control VALUES ({', '.join('?' * len(row))})", row)
+        return answer
+
+    return serve
 
 
 def _facts(change: Callable[[Any], Any]) -> Serve:
@@ -96,9 +100,12 @@ def _facts(change: Callable[[Any], Any]) -> Serve:
     return serve
 
 
-def _unpaused(facts: Any) -> Any:
-    controls = tuple(one for one in facts.controls if one.kind is not ControlKind.PAUSE)
-    return msgspec.structs.replace(facts, controls=controls)
+def _brakeless(kind: ControlKind) -> Callable[[Any], Any]:
+    def change(facts: Any) -> Any:
+        controls = tuple(one for one in facts.controls if one.kind is not kind)
+        return msgspec.structs.replace(facts, controls=controls)
+
+    return change
 
 
 def _all_firing(facts: Any) -> Any:
@@ -146,6 +153,66 @@ def _far_timer(simulation: Simulation, args: tuple[Any, ...], _value: Any) -> No
     )
 
 
+def _no_storm(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+    """ADMIT that neither looks for a storm nor counts."""
+    run, admission = args
+    calm = msgspec.structs.replace(admission, storm=None)
+    return _without(ControlKind.STORM)(simulation, (run, calm), options)
+
+
+def _no_breakers(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+    value, error = _ask(simulation, "controls", args, options)
+    return [one for one in value or () if one.kind is not ControlKind.BREAKER], error
+
+
+def _no_arrivals(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+    """For the guard, which asks about one sender; the watch over all of them goes on."""
+    return ((), None) if len(args) > 1 else _ask(simulation, "arrivals", args, options)
+
+
+def _unasked(simulation: Simulation, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """ADMIT that takes every run for one that need not ask."""
+    run, admission = args
+    bold = msgspec.structs.replace(run.progress, asked=False)
+    return (
+        msgspec.structs.replace(run, mode=Mode.ENFORCE, progress=bold),
+        msgspec.structs.replace(admission, mode=Mode.ENFORCE, approval=None),
+    )
+
+
+def _answers(change: Callable[[Approval], Approval]) -> Serve:
+    """What a worker reads of a person's answer, falsified."""
+
+    def serve(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+        value, error = _ask(simulation, "approvals", args, options)
+        return [change(one) for one in value or ()], error
+
+    return serve
+
+
+def _always_yes(asked: Approval) -> Approval:
+    return msgspec.structs.replace(asked, decision=Decision.APPROVED, decided_at=asked.asked_at)
+
+
+def _for_all(asked: Approval) -> Approval:
+    blast = msgspec.structs.replace(asked.plan.blast, amount=99.0)
+    return msgspec.structs.replace(asked, plan=msgspec.structs.replace(asked.plan, blast=blast))
+
+
+def _shown_less(simulation: Simulation, _args: tuple[Any, ...], _value: Any) -> None:
+    _run(simulation, "UPDATE approval SET plan = json_set(plan, '$.blast.amount', 1) WHERE decision IS NULL")
+
+
+def _nothing(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+    return (), None
+
+
+def _no_pause_of_its_own(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+    if args[0].actor == "daemon":
+        return None, None
+    return _ask(simulation, "set_control", args, options)
+
+
 def _receipt_only(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
     """Says 2xx and keeps nothing."""
     return Receipt(accepted=1, alerts=(10_000,)), None  # type: ignore[arg-type]
@@ -181,7 +248,10 @@ SABOTAGE: dict[str, Sabotage] = {
     "no-concurrency": _of(
         "concurrency", _changed("admit", _admission(concurrent_policy=99, concurrent_global=99))
     ),
-    "no-pause": Sabotage("nothing acts while paused", {"admit": _no_pause, "facts": _facts(_unpaused)}),
+    "no-pause": Sabotage(
+        "nothing acts while paused",
+        {"admit": _without(ControlKind.PAUSE), "facts": _facts(_brakeless(ControlKind.PAUSE))},
+    ),
     "no-resolve": Sabotage(
         "a resolve before ADMIT cancels",
         {
@@ -201,6 +271,31 @@ SABOTAGE: dict[str, Sabotage] = {
     "tells-nobody": _of("a message is sent before it is called sent", _then("move", _sent_already)),
     "worker-calls-twice": Sabotage("an intent's call is issued at most once"),
     "no-data-is-health": Sabotage("no data is not health"),
+    "no-window": Sabotage("no action starts in a window"),
+    "no-storm": Sabotage(
+        "no action starts in a storm",
+        {"admit": _no_storm, "facts": _facts(_brakeless(ControlKind.STORM)), "arrivals": _no_arrivals},
+    ),
+    "no-breaker": Sabotage(
+        "a policy that does not heal loses its licence",
+        {
+            "admit": _without(ControlKind.BREAKER),
+            "facts": _facts(_brakeless(ControlKind.BREAKER)),
+            "controls": _no_breakers,
+        },
+    ),
+    "asks-nobody": Sabotage(
+        "what needs approval is approved, in time and for this plan",
+        {"admit": _changed("admit", _unasked)[1], "approvals": _answers(_always_yes)},
+    ),
+    "does-more-than-was-shown": Sabotage(
+        "an approval is used once, and for no more than was shown",
+        {"approvals": _answers(_for_all), "move": _then("move", _shown_less)[1]},
+    ),
+    "forgets-what-came-late": Sabotage(
+        "a late outcome is kept, and changes no state", {"evidence": _nothing}
+    ),
+    "ignores-the-clock": Sabotage("a jump of the clock pauses", {"set_control": _no_pause_of_its_own}),
     "unbounded-plan": Sabotage("blast radius and bounds"),
 }
 """By name; see `docs/invariants.md`."""
