@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from remediator import failpoint
+from remediator.model import MANUAL
 from remediator.settings.approvals import Approvals
 from remediator.settings.connections import Connection
 from remediator.settings.notifications import Audiences, Notifications
@@ -108,6 +109,14 @@ class Settings(BaseSettings):
                         f"audiences.{audience}: no notifier is named {name[:100]!r}; "
                         f"{suggest(name[:100], list(self.notifiers))}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _names_not_taken(self) -> Self:
+        if MANUAL in self.senders:
+            raise ValueError(f"senders.{MANUAL}: that is who starts a run by hand; name yours otherwise")
+        if "log" in self.notifiers:
+            raise ValueError("notifiers.log: that is the daemon's own log; name yours otherwise")
         return self
 
     @model_validator(mode="after")

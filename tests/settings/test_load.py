@@ -272,6 +272,8 @@ def test_a_secret_is_not_expanded_again_and_a_dollar_can_be_written() -> None:
         ("senders: {a: {kind: alertmanager, severities: {page: P9}}}", ["severities.page", "P9", "'P4'"]),
         ("access: {tokens: [{name: a, role: boss, token: t}]}", ["access.tokens.0.role", "boss", "'admin'"]),
         ("access: {tokens: [{name: local, role: admin, token: t}]}", ["local"]),
+        ("senders: {manual: {kind: alertmanager}}", ["senders.manual", "otherwise"]),
+        ("notifiers: {log: {url: 'json://h'}}", ["notifiers.log", "the daemon's own log"]),
         (
             "access: {tokens: [{name: a, role: admin, token: t}, {name: a, role: admin, token: u}]}",
             ["stands twice"],
