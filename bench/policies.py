@@ -6,7 +6,11 @@ from typing import Any
 
 from bench.payload import MATCH
 
-WIDE = {"global": {"budget": ["1000000 per 1s"], "concurrent": 1000}}
+WIDE = {
+    "global": {"budget": ["1000000 per 1s"], "concurrent": 1000},
+    "storm": {"new_alerts": 1_000_000, "within": "1s", "hold": "1s"},
+    "breaker": {"ineffective": 100, "demote_to": "approve"},
+}
 """limits.yaml that limits nothing: the bench measures the daemon, not its brakes."""
 
 

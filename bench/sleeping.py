@@ -51,7 +51,7 @@ def _resident(match_every: int) -> tuple[float, float]:
 def recovering() -> Iterator[Row]:
     """kill -9 while they all wait: the rows are there, nothing is resumed, and each acts in its time."""
     hold = 40.0
-    daemon = Daemon({}, limits={"global": {**WIDE["global"], "concurrent": RUNS}})
+    daemon = Daemon({}, limits={**WIDE, "global": {**WIDE["global"], "concurrent": RUNS}})
     for name, policy in policies(1, str(daemon.actions), **{"for": f"{hold:.0f}s"}).items():
         policy["limits"]["concurrent"] = RUNS
         daemon.write(name, policy)

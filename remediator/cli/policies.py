@@ -54,7 +54,14 @@ def check(
         warnings.append(f"{folder} holds no policy")
     for note in [*warnings, *notes]:
         call.warn(f"warning: {note}")
-    call.print({"ok": True, "errors": [], "warnings": warnings, "policies": _rows(found)}, _table(found))
+    value = {
+        "ok": True,
+        "errors": [],
+        "warnings": warnings,
+        "policies": _rows(found),
+        "limits": found.limits.model_dump(mode="json"),
+    }
+    call.print(value, f"{_table(found)}\n{_limits(found)}")
     return FINE
 
 
@@ -173,6 +180,34 @@ def _rows(found: PolicySet) -> list[dict[str, Any]]:
         }
         for policy in found.policies.values()
     ]
+
+
+def _limits(found: PolicySet) -> str:
+    """What bounds the daemon as a whole, also where limits.yaml does not say it."""
+    from remediator.model import span
+    from remediator.policy.limits import GlobalLimits
+
+    limits, built_in = found.limits, GlobalLimits()
+    storm, breaker = limits.storm, limits.breaker
+    rows = [
+        ("actions", f"at most {', '.join(map(str, limits.budget))}", limits.budget == built_in.budget),
+        ("at the same time", str(limits.concurrent), limits.concurrent == built_in.concurrent),
+        (
+            "storm",
+            f"{storm.new_alerts} new alerts of one sender within {span(storm.within)}: "
+            f"nothing of it for {span(storm.hold)}",
+            storm == built_in.storm,
+        ),
+        (
+            "breaker",
+            f"{breaker.ineffective} runs in a row that did not heal: the policy is demoted to "
+            f"{breaker.demote_to}",
+            breaker == built_in.breaker,
+        ),
+        *((one.match, f"at most {', '.join(map(str, one.budget))}", False) for one in limits.targets),
+    ]
+    told = [(name, what, "as built in" if same else "limits.yaml") for name, what, same in rows]
+    return terminal.table(("LIMIT", "WHAT HOLDS", "FROM"), told)
 
 
 def _table(found: PolicySet) -> str:

@@ -118,9 +118,9 @@ def admission(
     )
 
 
-def _surge(case: Case) -> Surge | None:
+def _surge(case: Case) -> Surge:
     rule, sender = case.active.limits.storm, case.episode.alert.sender
-    return None if rule is None else Surge(sender=sender, new_alerts=rule.new_alerts, within=rule.within)
+    return Surge(sender=sender, new_alerts=rule.new_alerts, within=rule.within)
 
 
 def held(case: Case, answer: Held) -> Wait | End:

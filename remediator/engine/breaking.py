@@ -16,7 +16,7 @@ def breaker(case: Case, end: End) -> Breaker | None:
     """What opens with this ending, if the runs before it ended no better. The end of a lease says nothing
     about a policy's remedies."""
     rule = case.active.limits.breaker
-    if rule is None or end.outcome not in INEFFECTIVE or case.run.origin is Origin.LEASE:
+    if end.outcome not in INEFFECTIVE or case.run.origin is Origin.LEASE:
         return None
     policy = case.run.policy
     seen = f"{rule.ineffective} runs in a row did not heal"

@@ -108,7 +108,7 @@ async def no_storm(case: Case) -> Step | None:
     """Not while the alert's sender sends more new alerts than one by one can be right for. An action that
     has begun is finished."""
     rule = case.active.limits.storm
-    if rule is None or case.done_here or effective_mode(case) is Mode.OBSERVE:
+    if case.done_here or effective_mode(case) is Mode.OBSERVE:
         return None
     sender = case.episode.alert.sender
     scope = f"sender:{sender}"

@@ -150,9 +150,9 @@ class StormWatch:
         self._policies = policies
 
     async def __call__(self) -> None:
-        rule = self._policies.current.limits.storm if self._policies.current is not None else None
-        if rule is None:
+        if self._policies.current is None:
             return
+        rule = self._policies.current.limits.storm
         now = await self._store.now()
         counts = await self._store.arrivals(Instant(now - rule.within - 10 * SECOND))
         for sender, own in itertools.groupby(counts, key=lambda one: one.sender):

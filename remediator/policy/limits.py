@@ -52,14 +52,18 @@ class Breaker(Frozen):
     )
 
 
+STORM = Storm(new_alerts=100, within=MINUTE, hold=Millis(15 * MINUTE))
+BREAKER = Breaker(ineffective=3, demote_to="approve")
+
+
 class GlobalLimits(Frozen):
     """The limits of the daemon; left out means the built-in ones, never none."""
 
     budget: tuple[BudgetField, ...] = Field(default=BUDGET, min_length=1, max_length=10)
     concurrent: Count = CONCURRENT
     targets: tuple[TargetLimit, ...] = ()
-    storm: Storm | None = None
-    breaker: Breaker | None = None
+    storm: Storm = STORM
+    breaker: Breaker = BREAKER
 
 
 class DaemonLimits(Frozen):
@@ -79,8 +83,8 @@ class LimitsFile(Frozen):
 
     global_: DaemonLimits = Field(default_factory=DaemonLimits, alias="global")
     targets: tuple[TargetLimit, ...] = Field(default=(), max_length=1000)
-    storm: Storm | None = Field(default=None, description="Many new alerts at once: hold, then guard again.")
-    breaker: Breaker | None = Field(default=None, description="Demote a policy after ineffective runs.")
+    storm: Storm = Field(default=STORM, description="Many new alerts at once: hold, then guard again.")
+    breaker: Breaker = Field(default=BREAKER, description="Demote a policy after ineffective runs.")
 
     def limits(self) -> GlobalLimits:
         return GlobalLimits(

@@ -115,7 +115,7 @@ class _Compilation:
         found = self._special(LIMITS)
         if found is None:
             return GlobalLimits()
-        chain = found.storm.escalate if found.storm is not None else None
+        chain = found.storm.escalate
         if chain is not None and chain not in escalation.chains:
             message = _unknown("chain", chain, escalation.chains, ESCALATION)
             self._report(LIMITS, [Fault(("storm", "escalate"), message)])

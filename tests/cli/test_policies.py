@@ -56,6 +56,17 @@ def test_every_error_is_told_with_its_place(policies: Program) -> None:
     assert "nothing of this set would be loaded" in said.err
 
 
+def test_what_bounds_the_daemon_is_told_though_nobody_wrote_it(policies: Program) -> None:
+    said = policies("policies", "check")
+    assert "storm             100 new alerts of one sender within 1m: nothing of it for 15m" in said.out
+    assert "3 runs in a row that did not heal: the policy is demoted to approve" in said.out
+    assert said.out.count("as built in") == 4
+    put(policies, "limits.yaml", "breaker: {ineffective: 5, demote_to: observe}\n")
+    changed = policies("policies", "check", "-o", "json").json["limits"]
+    assert changed["breaker"] == {"ineffective": 5, "demote_to": "observe"}
+    assert changed["storm"]["new_alerts"] == 100
+
+
 def test_a_window_that_is_over_is_told_with_its_place(policies: Program) -> None:
     put(policies, "windows.yaml", 'windows:\n  - {name: gone, time_intervals: [{years: ["2020:2024"]}]}\n')
     said = policies("policies", "check")

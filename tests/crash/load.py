@@ -99,6 +99,8 @@ def policies(url: str) -> dict[str, str]:
         **{f"{name}.yaml": rules.text(url) for name, rules in RULES.items()},
         "escalation.yaml": "chains: {on-call: [{after: 0m, notify: [log]}]}\n",
         "limits.yaml": "global: {{budget: [{} per {}s], concurrent: {}}}\n".format(*GLOBAL, CONCURRENT)
+        + "storm: {new_alerts: 1000000, within: 1s, hold: 1s}\n"
+        + "breaker: {ineffective: 100, demote_to: approve}\n"
         + 'targets: [{{match: "works:hot*", budget: [{} per {}s]}}]\n'.format(*HOT),
     }
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,8 @@ from remediator.policy.fields import BlastRadius
 from remediator.policy.schema import Policy
 from remediator.policy.set import PolicySet, compile_set, content_hash
 from tests.policy.words import VOCABULARY, alert, good
+
+LIBRARY = Path(__file__).parents[2] / "policies"
 
 
 def compiled(files: dict[str, str]) -> PolicySet:
@@ -281,9 +284,7 @@ breaker: {ineffective: 3, demote_to: approve}
     assert ([str(budget) for budget in found.limits.budget], found.limits.concurrent) == (["5 per 10m"], 2)
     (limit,) = found.limits.targets
     assert [limit.covers(name) for name in ("postgres:orders", "mysql:orders")] == [True, False]
-    assert found.limits.storm is not None
     assert found.limits.storm.hold == 15 * MINUTE
-    assert found.limits.breaker is not None
     assert (found.limits.breaker.ineffective, found.limits.breaker.demote_to) == (3, "approve")
     assert found.warnings == ()
     assert faults({"limits.yaml": "storm: {new_alerts: 9, within: 2h, hold: 15m}\n"}) == [
@@ -299,6 +300,16 @@ breaker: {ineffective: 3, demote_to: approve}
         "limits.yaml:1:33: 'hour' is not a duration; write for example 30s, 5m, 2h, 7d or 1m30s",
         "limits.yaml:2:1: unknown key 'strom'; did you mean 'storm'?",
     ]
+
+
+@pytest.mark.parametrize("files", [{}, {"limits.yaml": "global: {concurrent: 5}\n"}])
+def test_brakes_are_there_although_nobody_wrote_them(files: dict[str, str]) -> None:
+    """As the library's own limits.yaml has them."""
+    limits = compiled(files | good()).limits
+    shipped = compiled({"limits.yaml": (LIBRARY / "limits.yaml").read_text()} | good()).limits
+    assert (limits.storm, limits.breaker) == (shipped.storm, shipped.breaker)
+    assert (limits.storm.new_alerts, limits.storm.within, limits.storm.hold) == (100, MINUTE, 15 * MINUTE)
+    assert (limits.breaker.ineffective, limits.breaker.demote_to) == (3, "approve")
 
 
 def test_escalation_file() -> None:

@@ -125,11 +125,10 @@ class Rules:
     def files(self) -> dict[str, str]:
         most, window = self.budget
         limits = [f"global: {{budget: [{most} per {window}s], concurrent: {self.concurrent}}}\n"]
-        if self.storm is not None:
-            new, within, hold = self.storm
-            limits.append(f"storm: {{new_alerts: {new}, within: {within}s, hold: {hold}s}}\n")
-        if self.breaker is not None:
-            limits.append(f"breaker: {{ineffective: {self.breaker[0]}, demote_to: {self.breaker[1]}}}\n")
+        new, within, hold = self.storm or (1_000_000, 1, 1)  # there is always one: this none ever is
+        limits.append(f"storm: {{new_alerts: {new}, within: {within}s, hold: {hold}s}}\n")
+        ineffective, demote_to = self.breaker or (100, "observe")
+        limits.append(f"breaker: {{ineffective: {ineffective}, demote_to: {demote_to}}}\n")
         return {
             **{f"{spec.name}.yaml": spec.text for spec in self.specs.values()},
             "limits.yaml": "".join(limits),
