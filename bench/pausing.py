@@ -49,7 +49,7 @@ def pausing() -> Iterator[Row]:
 
 def _until(clients: list[httpx2.Client], number: int, paused: bool) -> float:
     """Pause, or resume, by one replica; seconds until all show it."""
-    scope = f"target:{number}"
+    scope = f"target:postgres:{number}"
     teller = clients[number % len(clients)]
     begun = time.perf_counter()
     path = "control/pause" if paused else "control/resume"

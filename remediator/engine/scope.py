@@ -23,6 +23,14 @@ def check_policy(name: str, policies: Collection[str]) -> None:
     raise NotFound(f"no policy is named {name!r}; {_near(name, policies)}there are: {_listed(policies)}")
 
 
+def possible(name: str, catalogue: Catalogue) -> bool:
+    """Whether some action here could call its target so."""
+    system, colon, rest = name.partition(":")
+    return bool(colon and rest) and system in {
+        action.name.partition(".")[0] for action in catalogue.actions()
+    }
+
+
 def check_target(name: str, seen: Collection[str], catalogue: Catalogue) -> str:
     """What to tell a person who pauses this target; "" where nothing is odd about it.
 

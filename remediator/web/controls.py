@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, cast
 
 from fastapi import APIRouter
@@ -9,7 +10,8 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from remediator.engine import shapes
-from remediator.engine.scope import check_policy, check_target
+from remediator.engine.scope import check_policy, check_target, possible
+from remediator.errors import StoreError
 from remediator.model import Control, ControlKind, Instant
 from remediator.web.access import Daemon, Operator, Viewer
 from remediator.web.parameters import Body, Reason, duration
@@ -27,6 +29,8 @@ Scope = Annotated[
     ),
 ]
 NEVER = "never"
+LOOK = 2.0
+"""Seconds for which an answer may wait for what it warns of."""
 
 
 class Pause(Body):
@@ -88,7 +92,7 @@ async def list_controls(daemon: Daemon, caller: Viewer) -> Controls:
 async def pause(daemon: Daemon, caller: Operator, body: Pause) -> Paused:
     """Stop new actions. What already acts is finished and verified; 404 if no policy is named so, or no
     target could be."""
-    warning = await _known(daemon, body.scope)
+    await _known(daemon, body.scope)
     until: Instant | None = None
     if body.expires != NEVER:
         span = duration(body.expires, "expires")
@@ -98,7 +102,7 @@ async def pause(daemon: Daemon, caller: Operator, body: Pause) -> Paused:
             )
         until = Instant(await daemon.store.now() + span)
     stands = await daemon.pause(body.scope, body.reason, caller.name, until)
-    return {**shapes.control(stands), "warning": warning}
+    return {**shapes.control(stands), "warning": await _odd(daemon, body.scope)}
 
 
 @router.post("/control/resume", tags=["control"])
@@ -126,14 +130,28 @@ async def _quarantines(daemon: Served) -> list[Control]:
     return [one for one in await daemon.store.controls() if one.kind is ControlKind.QUARANTINE]
 
 
-async def _known(daemon: Served, scope: str) -> str:
-    """What to warn of.
+async def _known(daemon: Served, scope: str) -> None:
+    """Refuse what would stop nothing while somebody relies on it. For all else a pause waits for no look at
+    what runs have met.
 
     Raises:
-        NotFound: a pause of this would stop nothing, and nobody would notice.
+        NotFound: no policy is named so, or no target could be.
     """
     kind, _, name = scope.partition(":")
     current = daemon.policies.current
     if kind == "policy" and current is not None:
         check_policy(name, cast(dict[str, object], current.policies))
-    return check_target(name, await daemon.store.targets(), daemon.catalogue) if kind == "target" else ""
+    if kind == "target" and not possible(name, daemon.catalogue):
+        check_target(name, await daemon.store.targets(), daemon.catalogue)
+
+
+async def _odd(daemon: Served, scope: str) -> str:
+    """What to warn of, once the pause holds; "" also where that cannot be said soon."""
+    kind, _, name = scope.partition(":")
+    if kind != "target":
+        return ""
+    try:
+        async with asyncio.timeout(LOOK):
+            return check_target(name, await daemon.store.targets(), daemon.catalogue)
+    except (StoreError, TimeoutError):
+        return ""

@@ -52,10 +52,10 @@ def test_runs_and_controls_are_told_as_they_change(guarded: Running) -> None:
             name, data = next(told)
             (run,) = acting.get("/api/v1/runs", params={"limit": 1}).json()["items"]
             assert (name, data) == ("change", {"kind": "run", "id": run["id"]})
-            acting.post("/api/v1/control/pause", json={"reason": "x", "scope": "target:other"})
+            acting.post("/api/v1/control/pause", json={"reason": "x", "scope": "target:postgres:other"})
             seen = next(one for one in told if one[1]["kind"] != "run")
-            assert seen == ("change", {"kind": "control", "id": "pause:target:other"})
-            acting.post("/api/v1/control/resume", json={"reason": "x", "scope": "target:other"})
+            assert seen == ("change", {"kind": "control", "id": "pause:target:postgres:other"})
+            acting.post("/api/v1/control/resume", json={"reason": "x", "scope": "target:postgres:other"})
 
 
 async def test_a_silent_stream_beats() -> None:
