@@ -11,6 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
@@ -86,6 +87,8 @@ class IntakeLane:
         self._repeating = True
         """Whether the last deliveries held one that only repeated what is committed."""
         self._queue: queue.SimpleQueue[Taking | None] = queue.SimpleQueue()
+        self._next: deque[Taking | None] = deque()
+        """Taken from the queue, and left for the next group."""
         self._thread = threading.Thread(target=self._run, name="store-intake", daemon=True)
 
     def start(self) -> None:
@@ -109,7 +112,7 @@ class IntakeLane:
     def _run(self) -> None:
         stopping = False
         while not stopping:
-            item: Taking | None = self._queue.get()
+            item = self._next.popleft() if self._next else self._queue.get()
             group: list[Taking] = []
             while True:
                 if item is None:
@@ -119,15 +122,34 @@ class IntakeLane:
                 if len(group) >= _GROUP:
                     break
                 try:
-                    item = self._queue.get_nowait()
+                    item = self._next.popleft() if self._next else self._queue.get_nowait()
                 except queue.Empty:
                     break
-            for taking in self._taken(group):
+            self._taken(group)
+            for taking in group:
                 taking.done(taking)
+
+    def _join(self, group: Sequence[Taking]) -> list[Taking]:
+        """What came while the group waited for its senders' locks goes along, if it is of these senders."""
+        senders = {taking.delivery.sender for taking in group}
+        joined: list[Taking] = []
+        while len(group) + len(joined) < _GROUP:
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if item is None or item.delivery.sender not in senders:
+                self._next.append(item)
+            else:
+                joined.append(item)
+            if item is None:
+                break
+        return joined
 
     # ------------------------------------------------------------ a group
 
-    def _taken(self, group: Sequence[Taking]) -> Sequence[Taking]:
+    def _taken(self, group: list[Taking], *, alone: bool = False) -> None:
+        """Let each have its answer or its error. What came meanwhile joins them, unless it is `alone`."""
         late = time.monotonic()
         why = "the store did not answer in time; nothing was taken, try again"
         _fail([taking for taking in group if taking.deadline <= late], StoreUnavailable(why))
@@ -144,7 +166,7 @@ class IntakeLane:
                     news = [taking for taking in waiting if not self._repeats(known, taking)]
                     self._repeating, waiting = len(news) < len(waiting), news
                 if waiting:
-                    self._take(link, waiting)
+                    self._take(link, waiting, group if not alone else waiting)
                 break
             except CommitLost as lost:
                 # Taken once more, it is a repeat if it was committed.
@@ -158,9 +180,8 @@ class IntakeLane:
                     break
                 else:  # at least one of them cannot be written: find out which
                     for taking in waiting:
-                        self._taken([taking])
+                        self._taken([taking], alone=True)
                     break
-        return group
 
     def _open(self) -> Link:
         if self._link is None or not self._link.usable:
@@ -176,12 +197,17 @@ class IntakeLane:
         self._seen.note((own[alert.fingerprint].id, received) for alert, _ in taking.delivery.parsed.alerts)
         return True
 
-    def _take(self, link: Link, group: Sequence[Taking]) -> None:
-        deliveries = [taking.delivery for taking in group]
+    def _take(self, link: Link, group: list[Taking], whole: list[Taking]) -> None:
+        """Write a group. Args: whole: all that are to be answered, of which it is a part."""
 
         def work(tx: PostgresTx) -> Intake:
-            for sender in sorted({delivery.sender for delivery in deliveries}):
+            for sender in sorted({taking.delivery.sender for taking in group}):
                 tx.lock(f"intake:{sender}")
+            if whole is not group:
+                joined = self._join(group)
+                group.extend(joined)
+                whole.extend(joined)
+            deliveries = [taking.delivery for taking in group]
             intake = self._intake(_known(tx, deliveries))
             alerts = [len(delivery.parsed.alerts) for delivery in deliveries]
             tx.reserve({"audit": sum(max(1, count) for count in alerts), "alert": max(1, sum(alerts))})
