@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from remediator.contracts import Hint, Opening
-from remediator.model import Alert, AlertId, AuditEvent, Outcome, Reason, RunId
+from remediator.model import SECOND, Alert, AlertId, AuditEvent, Instant, Millis, Outcome, Reason, RunId
 from remediator.store import trail
 from remediator.store.rows import RUN, new_run
 from remediator.store.tx import OPENINGS, Row, Tx, insert
@@ -21,6 +21,8 @@ WHERE policy = :policy AND target IN (:targets) AND outcome IS NULL AND origin <
 _OPEN_RUNS = """
 SELECT COUNT(*) FROM run WHERE policy = :policy AND outcome IS NULL AND origin <> 'lease'
 """
+_LOOK = Millis(5 * SECOND)
+"""Every worker looks as often as that, and learns of what is held longer in time."""
 
 Wanted = tuple[AlertId, Alert, Opening]
 
@@ -59,7 +61,7 @@ def open_runs(tx: Tx, wanted: Sequence[Wanted]) -> tuple[Sequence[RunId], Sequen
     tx.append("run", RUN, written)
     tx.append("run_alert", _ATTACHED, attached)
     trail.append(tx, events)
-    if len(written) > len(refused):
+    if opened.soonest is not None and opened.soonest <= tx.now + _LOOK:
         tx.hint(Hint.DUE)
     return runs, refused
 
@@ -76,11 +78,13 @@ class _Opened:
     def __init__(self) -> None:
         self.targets: dict[tuple[str, str | None], RunId] = {}
         self.counts: dict[str, int] = {}
+        self.soonest: Instant | None = None
 
     def add(self, opening: Opening, run: RunId) -> None:
         if opening.target is not None:
             self.targets[_place(opening.policy, opening.target)] = run
         self.counts[opening.policy] += 1
+        self.soonest = min(self.soonest or opening.next_at, opening.next_at)
 
 
 def _look(tx: Tx, opened: _Opened, openings: Sequence[Opening]) -> None:
