@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -10,13 +11,29 @@ import pytest
 import pytest_asyncio
 
 from remediator.clock import DrivenClock
-from remediator.contracts import Held
-from remediator.errors import Conflict, LeaseLost
-from remediator.model import AuditEvent, Reason, Run, RunId, State
-from remediator.store import open_store
+from remediator.contracts import Held, IntentUpdate, Move
+from remediator.errors import Conflict, LeaseLost, StoreUnavailable
+from remediator.model import (
+    HOUR,
+    AuditEvent,
+    Control,
+    ControlKind,
+    Instant,
+    IntentOutcome,
+    Message,
+    Outcome,
+    Progress,
+    Reason,
+    Run,
+    RunId,
+    Severity,
+    State,
+)
+from remediator.store import moves, open_store, postgres_moves
 from remediator.store.limits import Limits
+from remediator.store.postgres_lane import Item, Lane
 from remediator.store.postgres_link import Link
-from remediator.store.postgres_pool import nothing
+from remediator.store.postgres_pool import Pool, nothing
 from remediator.store.postgres_tx import PostgresTx
 from tests.store.world import START, Lines, World, alert, limit, opening
 
@@ -96,6 +113,88 @@ async def test_what_is_known_of_many_is_what_is_known_of_each(one: World) -> Non
         assert facts[run.id].intents == tuple(await one.store.intents(run.id))
         assert facts[run.id].controls == tuple(await one.store.controls())
     assert await one.store.facts([]) == {}
+
+
+async def test_many_moves_are_each_what_one_alone_is(one: World) -> None:
+    """Those that one statement can write and those that it cannot, in one group: rows, intents, events,
+    messages and locks are as if each had been made by itself."""
+    runs = await claimed(one, 12)
+    acted = [await one.admitted(run, key=f"k:{run.id}") for run in runs[:8]]
+    woken = runs[8]
+    await one.store.wake(woken.id)
+    await one.store.release([runs[9]])
+    later = Instant(START + HOUR)
+    pause = Control(kind=ControlKind.PAUSE, scope="policy:q", reason="r", actor="a", since=START)
+    message = Message(chain="on-call", severity=Severity.P1, subject="s", body="b", run=acted[1].id)
+    applied = IntentUpdate(number=1, outcome=IntentOutcome.APPLIED)
+    proof = IntentUpdate(number=1, outcome=IntentOutcome.UNKNOWN, evidence={"pid": 7})
+
+    async def lost() -> str:
+        with pytest.raises(LeaseLost):
+            await one.move(runs[9], events=(EVENT,))
+        return "lost"
+
+    moved = await asyncio.gather(
+        one.move(acted[0], State.SETTLING, next_at=later, intents=(applied,), observed="seen"),
+        one.move(acted[1], State.SETTLING, next_at=later, intents=(proof,), messages=(message,)),
+        one.end(acted[2], reason=Reason.HOLDING, events=(EVENT,)),
+        one.end(acted[3], Outcome.ESCALATED, controls=(pause,), events=(EVENT,)),
+        one.move(woken, State.HOLD, next_at=later, progress=Progress(number=3)),
+        lost(),
+    )
+    settling, asked, ended, escalated, held = [run for run in moved if isinstance(run, Run)]
+    for run in (settling, asked, ended, escalated, held):
+        assert run == await one.store.run(run.id)
+    assert (settling.state, settling.next_at, settling.observed) == (State.SETTLING, later, "seen")
+    assert settling.target_key == f"k:{settling.id}"
+    [intent] = await one.store.intents(settling.id)
+    assert (intent.outcome, intent.outcome_at, intent.evidence) == (IntentOutcome.APPLIED, one.now, {})
+    [intent] = await one.store.intents(asked.id)
+    assert (intent.outcome, intent.evidence) == (IntentOutcome.UNKNOWN, {"pid": 7})
+    assert [sent.message.run for sent in await one.store.due_messages(5)] == [asked.id]
+    assert (ended.outcome, ended.next_at) == (Outcome.SUCCEEDED, None)
+    assert escalated.outcome is Outcome.ESCALATED
+    assert (held.next_at, held.progress.number) == (one.now, 3)  # the wake is not lost
+    assert sorted((await one.store.locks()).values()) == [run.id for run in (*acted[:2], *acted[4:])]
+    assert [control.scope for control in await one.store.controls()] == ["policy:q"]
+    assert (await one.kinds()).count("test.done") == 2
+
+
+async def test_nothing_is_written_after_its_caller_was_told_that_nobody_knows(
+    database: str, one: World
+) -> None:
+    """A group waits for a row until the time of one of its runs is up: that one is left out."""
+    late, waiting = await claimed(one, 2)
+
+    def connect() -> Link:
+        return Link(database, Limits(), None, seconds=5)
+
+    pool = Pool(connect, str, 2, "test")
+    lane = Lane(connect, str, pool, "test-moves", postgres_moves.together, apart=False)
+
+    def item(run: Run, seconds: float) -> Item:
+        move = Move(state=State.GUARD, next_at=START, progress=run.progress, observed="moved")
+
+        def work(tx: PostgresTx) -> Run:
+            return moves.move(tx, run, move, START)
+
+        return Item(
+            work, run, time.monotonic() + seconds, settled=lambda tx: None, ids={"audit": 0}, wanted=move
+        )
+
+    async with await psycopg.AsyncConnection.connect(database) as other:
+        await other.execute("SELECT 1 FROM run WHERE id = %s FOR UPDATE", (waiting.id,))
+        first, second = lane.put(item(late, 0.3)), lane.put(item(waiting, 30))
+        lane.start()
+        await asyncio.sleep(0.4)
+        await other.commit()
+    with pytest.raises(StoreUnavailable):
+        await asyncio.wrap_future(first)
+    assert (await asyncio.wrap_future(second)).observed == "moved"
+    assert (await one.store.run(late.id)).observed == ""
+    assert (await one.store.run(waiting.id)).observed == "moved"
+    await asyncio.to_thread(lane.stop)
+    await asyncio.to_thread(pool.close)
 
 
 # ---------------------------------------------------------------- what is appended, and written later
