@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from remediator.cli import terminal, values
 from remediator.cli.invocation import Invocation
 from remediator.cli.verb import FINE, NO, group, verb
+from remediator.engine.shapes import time
 from remediator.engine.timeline import KINDS
+from remediator.model import Instant
 
 app = group()
 
 _LATEST = 1000
+_FOR_MACHINES = frozenset({"policy_revision", "fingerprint", "hash", "head", "nonce"})
+_MILLENNIUM = 978_307_200_000
 
 
 @verb(app, "query")
@@ -59,11 +64,36 @@ async def query(
             one["reason"],
             one["observed"],
             one["allowed"],
+            _details(one["data"]),
         )
         for one in found
     ]
-    head = ("AT", "KIND", "ACTOR", "ALERT", "RUN", "POLICY", "TARGET", "REASON", "OBSERVED", "ALLOWED")
+    head = (
+        "AT",
+        "KIND",
+        "ACTOR",
+        "ALERT",
+        "RUN",
+        "POLICY",
+        "TARGET",
+        "REASON",
+        "OBSERVED",
+        "ALLOWED",
+        "DETAILS",
+    )
     call.print(found, terminal.table(head, rows, "no such event"))
+
+
+def _details(data: Mapping[str, Any]) -> str:
+    """What else an event says, without what is for machines: a person's reason, a scope, until when."""
+    said = []
+    for key, value in data.items():
+        if key in _FOR_MACHINES or isinstance(value, dict) or value in (None, "", []):
+            continue
+        # Instants are milliseconds in the log; nothing else in it is a number of that size.
+        instant = isinstance(value, int) and value >= _MILLENNIUM
+        said.append(f"{key}={time(Instant(value)) if instant else terminal.cell(value)}")
+    return " ".join(said)
 
 
 def _doubt(call: Invocation, kind: str, seen: set[str]) -> None:

@@ -101,12 +101,5 @@ def shown(incident: dict[str, Any]) -> str:
         for one in incident["alerts"]
     ]
     rows += [(str(one["kind"]), terminal.intent(one)) for one in incident["intents"]]
-    lines = [_line(event) for event in incident["events"]]
+    lines = [event_line(event) for event in incident["events"]]
     return terminal.pairs(rows) + ("\n\n" + "\n".join(lines) if lines else "")
-
-
-def _line(event: dict[str, Any]) -> str:
-    from remediator.engine.timeline import said_of
-
-    more = terminal.safe(said_of(event["kind"], event["data"]))
-    return event_line(event) + (f": {more}" if more else "")

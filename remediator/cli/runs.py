@@ -211,9 +211,11 @@ def event_line(event: dict[str, Any]) -> str:
 
 
 def _why(one: dict[str, Any]) -> str:
-    from remediator.engine.timeline import because
+    from remediator.engine.timeline import because, said_of
 
-    return terminal.safe(because(one["reason"], one["observed"], one["allowed"]))
+    why = because(one["reason"], one["observed"], one["allowed"])
+    said = "" if why else said_of(one["kind"], one["data"])
+    return terminal.safe(why or (f": {said}" if said else ""))
 
 
 def _by(event: dict[str, Any]) -> str:

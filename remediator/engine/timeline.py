@@ -121,7 +121,7 @@ def said_of(kind: str, data: Mapping[str, Any]) -> str:
         was = data.get("was")
         raised = f", was {was}" if was and was != data["severity"] else ""
         return f"incident {data.get('incident')}, {data['severity']}{raised}"
-    return str(data.get("comment", ""))
+    return str(data.get("comment") or data.get("reason") or "")
 
 
 def _details(kind: str, data: Mapping[str, Any]) -> list[str]:
