@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from remediator.settings import Settings
 
 app = group()
+
+LEAVING = 5.0
+"""Seconds from the end of the daemon to the end of its process."""
 
 
 @verb(app)
@@ -36,12 +41,32 @@ def serve(call: Invocation) -> int:
     log.configure(settings.log.level, settings.log.format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
-            return runner.run(serving(settings))
+            code = runner.run(serving(settings))
+            leave(code)
+            return code
         except RemediatorError as error:
             return _refused(f"{error}{call.without}")
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             return _refused(f"{place}{error.strerror or error}")
+
+
+def leave(code: int, within: float = LEAVING) -> None:
+    """End the process soon, whatever its threads still wait for. All that must last is written by now; a
+    thread that hangs in a call or a file system would keep the interpreter from ending.
+
+    Args:
+        code: the exit code.
+        within: seconds.
+    """
+
+    def end() -> None:
+        sys.stdout.flush()
+        os._exit(code)
+
+    timer = threading.Timer(within, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def serving(settings: Settings, make: Callable[[Settings], Daemon] | None = None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol, Self, TypeVar, cast
 
@@ -48,6 +49,8 @@ class Client(Protocol):
         """Let go of sockets and threads."""
 
 
+CLOSING = 1.0
+"""Seconds for which all that are being made may keep the daemon from stopping."""
 CLASSES: Mapping[str, str] = {
     "aws": "remediator.clients.aws:AwsClient",
     "gcp": "remediator.clients.gcp:GcpClient",
@@ -115,11 +118,17 @@ class Connections:
             return self._clients[name]
 
     def close(self) -> None:
-        """Close every client; none is made afterwards."""
+        """Close every client; none is made afterwards. One that is being made just now, at a server that
+        does not answer, is waited for no longer than `CLOSING`."""
         self._closed = True
+        until = time.monotonic() + CLOSING
         for name, lock in self._locks.items():
-            with lock:
+            if not lock.acquire(timeout=max(0.0, until - time.monotonic())):
+                continue
+            try:
                 client = self._clients.pop(name, None)
+            finally:
+                lock.release()
             if client is not None:
                 client.close()
 

@@ -63,6 +63,9 @@ from remediator.settings import Role, Settings
 log = structlog.get_logger()
 
 
+CANCELLED = 10
+"""How often, a second apart, a task is cancelled before the daemon stops without its end."""
+
 COMFORT = "redis"
 """The task without which everything that must be true goes on."""
 
@@ -384,14 +387,18 @@ class Daemon:
         return await explain(self.store, self.policies.revision, id, policy=policy)
 
 
-async def ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def ended(tasks: Iterable[asyncio.Task[None]], times: int = CANCELLED) -> None:
     """Cancel tasks until they have ended: a cancellation can meet the very moment in which what the
     task waited for is done, and be lost."""
     left = set(tasks)
-    while left:
+    for _ in range(times):
+        if not left:
+            return
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=1)
+    if left:
+        log.warning("tasks.left", tasks=sorted(task.get_name() for task in left))
 
 
 class Manual:

@@ -16,6 +16,8 @@ from remediator.model import SECOND
 from remediator.settings import Server
 from remediator.web.problem import CONTENT_TYPE, document
 
+DEAF = 1.0
+"""Seconds for which a client may read nothing of its answer while the server stops."""
 MAX_HEAD = 65_536
 """Bytes of request line and headers; uvicorn itself sets no bound here."""
 
@@ -49,6 +51,21 @@ def http_protocol(within: float) -> type[asyncio.Protocol]:
             if self._watch is not None:
                 self._watch.cancel()
             super().connection_lost(exc)
+
+        def shutdown(self) -> None:
+            """The server stops. Whoever does not read his answer keeps it waiting no longer than that
+            takes to be seen: streams have been told that they are over."""
+            super().shutdown()
+            if self._watch is not None:
+                self._watch.cancel()
+            self._unread = self.transport.get_write_buffer_size()
+            self._watch = self.loop.call_later(DEAF, self._part)
+
+        def _part(self) -> None:
+            if self._deaf():
+                self.transport.abort()
+            else:  # it reads, or what it asked for is still being made: both have until shutdown_timeout
+                self._watch = self.loop.call_later(DEAF, self._part)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)

@@ -115,3 +115,32 @@ def test_after_close_no_client_is_made() -> None:
     assert client.closed
     with pytest.raises(Temporary, match="shutting down"):
         made.client(SlowClient, "a")
+
+
+class StuckClient(SlowClient):
+    """Its server does not answer, until `go` is set."""
+
+    go = threading.Event()
+    making = threading.Event()
+
+    @classmethod
+    def connect(cls, name: str, settings: Any) -> Self:
+        cls.making.set()
+        cls.go.wait(60)
+        return cls()
+
+
+def test_a_client_that_is_being_made_does_not_keep_the_daemon_from_stopping() -> None:
+    settings = {"a": Dial(), "b": Dial("slow")}
+    made = Connections(settings, {"dial": f"{__name__}:StuckClient", "slow": f"{__name__}:SlowClient"})
+    other = made.client(SlowClient, "b")
+    making = threading.Thread(target=lambda: made.open("a"), daemon=True)
+    making.start()
+    assert StuckClient.making.wait(20)
+    began = time.monotonic()
+    made.close()
+    assert time.monotonic() - began < 20
+    assert making.is_alive()
+    assert other.closed
+    StuckClient.go.set()
+    making.join(20)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
+from remediator.engine.daemon import ended
 from remediator.settings import Policies, Settings, StoreSettings
 from remediator.wiring import build
 
@@ -32,3 +34,21 @@ async def test_it_stops_at_any_moment_after_its_start(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             await daemon.stop()
         assert daemon.ready()[0] is False
+
+
+async def test_a_task_that_will_not_end_is_left() -> None:
+    enough = False
+
+    async def stubborn() -> None:
+        while not enough:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+    task = asyncio.create_task(stubborn(), name="stubborn")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        await ended([task], times=2)
+    assert not task.done()
+    enough = True
+    await ended([task])
+    assert task.done()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -166,3 +167,54 @@ def test_stopping_ends_the_stream_and_says_why(tmp_path: Path) -> None:
         looking.join(10)
         assert not looking.is_alive()
     assert seen[-1] == ("over", {"why": "the daemon stops"})
+
+
+def deaf(running: Running) -> socket.socket:
+    """A client that asks for the stream and never reads."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", running.port))
+    client.sendall(f"GET {LIVE} HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\n\r\n".encode())
+    return client
+
+
+def test_open_streams_do_not_keep_the_daemon_from_stopping(tmp_path: Path) -> None:
+    """A hundred who look on, some of whom do not read: the server would wait for these as long as for any
+    request, a minute here."""
+    silent: list[socket.socket] = []
+    try:
+        with serving(tmp_path, server_more="shutdown_timeout: 60s") as running:
+            hub = running.daemon.hub
+            silent = [deaf(running) for _ in range(CLIENTS)]
+
+            async def crowd(count: int) -> bool:
+                return len(hub._subscriptions) == count
+
+            def waiting() -> bool:
+                return any(one._pending for one in hub._subscriptions)
+
+            async def talk() -> None:
+                """Until those who do not read have more waiting than fits in between."""
+                full = asyncio.get_running_loop().time() + 20
+                number = 0
+                while not waiting():
+                    assert asyncio.get_running_loop().time() < full, "they read all the same"
+                    for _ in range(100):
+                        number += 1
+                        hub.tell(Kind.CONTROL, f"pause:target:{number:01000}")
+                    for _ in range(50):
+                        await asyncio.sleep(0.01)
+                        if not waiting():
+                            break
+
+            end = time.monotonic() + 30
+            while not running.run(crowd(CLIENTS)):
+                assert time.monotonic() < end, "they never looked on"
+                time.sleep(0.01)
+            asyncio.run_coroutine_threadsafe(talk(), running.loop).result(30)
+            running.loop.call_soon_threadsafe(running.daemon.rest)
+            began = time.monotonic()
+        assert time.monotonic() - began < 15  # which is also how long `serving` waits for it
+    finally:
+        for client in silent:
+            client.close()
