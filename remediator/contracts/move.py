@@ -71,6 +71,8 @@ class Move(Struct, frozen=True, kw_only=True):
     state, next_at, progress: always given; an outcome ends the run (next_at is then None).
     An outcome also frees the run's target locks, unless a quarantine is in `controls`.
     effect_done: leases that end, each with what became of it.
+    goes_on: the worker would go on with the run at once. A store may claim it anew for it in the same
+        transaction: the run then has another epoch. Else it is handed back, and due.
     """
 
     state: State
@@ -91,3 +93,4 @@ class Move(Struct, frozen=True, kw_only=True):
     """A question to people, under a number of `Store.approval_number`; the run waits for its answer."""
     breaker: Breaker | None = None
     incident: Declaration | None = None
+    goes_on: bool = False

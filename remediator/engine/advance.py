@@ -66,7 +66,8 @@ _FAULTS = 5
 
 
 async def advance(case: Case, asking: float = ASKING) -> Run:
-    """Step until the run waits, ends, or has acted; commit; return the run as stored.
+    """Step until the run waits, ends, or has acted; commit; return the run as stored. One with another
+    epoch than it had was claimed anew: it goes on.
 
     Args:
         asking: seconds that the outside world may take to answer before the run acts.
@@ -198,6 +199,8 @@ async def _commit(case: Case, step: Step, events: tuple[AuditEvent, ...], extra:
     match step:
         case Later():
             move = later(case, step, events, extra)
+            # The call went through, and what comes next waits for nothing but its record.
+            move = msgspec.structs.replace(move, goes_on=keep and step.reason is None)
         case Wait():
             move = waiting(case, step, events, extra)
         case End():
@@ -210,7 +213,9 @@ async def _commit(case: Case, step: Step, events: tuple[AuditEvent, ...], extra:
             return await write(case, move)
         except LeaseLost:
             if lost and await _stands(case, move):
-                return await case.tools.store.run(case.run.id)
+                # It may be another worker's by now: whoever reads this must not take it for its own.
+                run = await case.tools.store.run(case.run.id)
+                return msgspec.structs.replace(run, epoch=case.run.epoch)
             if keep:
                 await _as_evidence(case, move)
             raise

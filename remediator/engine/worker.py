@@ -142,17 +142,24 @@ class Worker:
             return {}
 
     async def advance(self, run: Run, facts: Facts | None = None) -> None:
-        """Advance one claimed run; the worker's edge, where no fault may escape."""
+        """Advance one claimed run for as long as it is ours; the worker's edge, where no fault may escape."""
         with structlog.contextvars.bound_contextvars(
             run=run.id, alert=run.alert, policy=run.policy, target=run.target
         ):
             case: Case | None = None
             try:
-                case, unreadable = await self._case(run, facts)
-                if unreadable:
-                    await write(case, orphaned(case, unreadable))
-                else:
-                    await advance(case)
+                kept = True
+                while kept:
+                    case, unreadable = await self._case(run, facts)
+                    if unreadable:
+                        moved = await write(case, orphaned(case, unreadable))
+                    else:
+                        moved = await advance(case)
+                    kept = moved.epoch != run.epoch
+                    run, case, facts = moved, None, None
+                    if kept and self._stopping:
+                        await self._store.release([run])
+                        break
             except LeaseLost:
                 log.warning("lease.lost", run=run.id)
             except StoreUnavailable as error:

@@ -6,8 +6,9 @@ Alertmanager's notify/webhook and template packages.
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -64,6 +65,10 @@ _decode_body = msgspec.json.Decoder(_Body).decode
 _decode_alert = msgspec.json.Decoder(_Alert).decode
 
 
+_KEPT = 100
+"""Alerts of the body that is kept as it was read last."""
+
+
 class Alertmanager:
     """Reads Alertmanager's bodies.
 
@@ -78,6 +83,7 @@ class Alertmanager:
 
     def __init__(self, senders: Mapping[str, Sender]) -> None:
         self._readers = {name: _Reader(name, sender) for name, sender in senders.items()}
+        self._last: tuple[tuple[str, bytes, Instant], Sequence[Alert]] | None = None
 
     def parse(self, sender: str, body: bytes, now: Instant) -> Parsed:
         """See contracts.Receiver."""
@@ -99,16 +105,30 @@ class Alertmanager:
 
     def alert(self, sender: str, body: bytes, position: int, now: Instant) -> Alert:
         """The alert at `position` of what `parse` gave for this body."""
+        key, last = (sender, body, now), self._last
+        if last is not None and last[0] == key:
+            alerts = last[1]
+        else:
+            raws = _envelope(body).alerts or ()
+            alerts = self._good(sender, raws, now, _NUL in body, position)
+            if len(raws) <= _KEPT:  # what one body brought is asked for together
+                self._last = key, alerts
+        if position >= len(alerts):
+            raise PayloadError("the stored body holds no alert at that position", "alerts")
+        return alerts[position]
+
+    def _good(
+        self, sender: str, raws: Sequence[msgspec.Raw], now: Instant, nul: bool, position: int
+    ) -> Sequence[Alert]:
+        """The alerts that can be read: all of a small body, of a large one those up to a position."""
         reader = self._reader(sender)
-        for raw in _envelope(body).alerts or ():
-            try:
-                alert = reader.read(raw, now, _NUL in body)
-            except (*UNREADABLE, BadField):
-                continue
-            if position == 0:
-                return alert
-            position -= 1
-        raise PayloadError("the stored body holds no alert at that position", "alerts")
+        found: list[Alert] = []
+        for raw in raws:
+            with contextlib.suppress(*UNREADABLE, BadField):
+                found.append(reader.read(raw, now, nul))
+            if len(raws) > _KEPT and len(found) > position:
+                break
+        return found
 
     def _reader(self, sender: str) -> _Reader:
         found = self._readers.get(sender)

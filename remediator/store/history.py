@@ -8,14 +8,14 @@ import msgspec
 
 from remediator.contracts import Receiver
 from remediator.errors import NotFound, StoreError
-from remediator.model import AlertId, AuditEvent, AuditRecord, Episode, Instant, RunId, Status
+from remediator.model import Alert, AlertId, AuditEvent, AuditRecord, Episode, Instant, RunId, Status
 from remediator.store.intake import TEST, Change
 from remediator.store.known import KnownAlerts
 from remediator.store.tx import Row, Tx, Where
 
 _EPISODE = (
     "alert.id, alert.sender, alert.fingerprint, alert.starts_at, alert.status, alert.received_at, "
-    "alert.resolved_at, first.revision, latest.kind, latest.changes, latest.body"
+    "alert.resolved_at, first.revision, latest.id, latest.kind, latest.changes, latest.body"
 )
 _EVENTS = (
     "LEFT JOIN alert_event AS first ON first.id = alert.event "
@@ -31,6 +31,8 @@ _OF_RUNS = (
 _LAST_EVENT = "SELECT last_event FROM alert WHERE id = :id"
 _EVENT = "SELECT id, at, sender, kind, revision, truncated, changes FROM alert_event WHERE id = :id"
 EVENTS = "id, at, sender, kind, revision, truncated, changes"
+_RECENT = 512
+"""Alerts kept as they were read last: a run that goes on looks at its alert several times."""
 _decoder = msgspec.json.Decoder(list[tuple[int | None, int, str, int | None]])
 
 
@@ -45,6 +47,7 @@ class History:
     def __init__(self, receivers: Mapping[str, Receiver], known: KnownAlerts | None) -> None:
         self._receivers = receivers
         self._known = known
+        self._recent: dict[tuple[int, int], Alert] = {}  # by alert and event, which never changes
 
     def episode(self, tx: Tx, id: AlertId) -> Episode:
         """An alert by its id.
@@ -94,16 +97,22 @@ class History:
 
     def _episode(self, tx: Tx, row: Row) -> Episode:
         id, sender, fingerprint, starts_at, status, received_at, resolved_at = row[:7]
-        revision, kind, changes, body = row[7:]
+        revision, event, kind, changes, body = row[7:]
         receiver = self._receivers.get(kind)
         if receiver is None:
             raise StoreError(
                 f"alert {id} came from a sender of kind {kind!r}, which this version cannot read; "
                 f"it reads {', '.join(sorted(self._receivers))}"
             )
-        position = next(at for of, at, _, _ in reversed(parse(changes)) if of == id)
+        told = self._recent.get((id, event))
+        if told is None:
+            position = next(at for of, at, _, _ in reversed(parse(changes)) if of == id)
+            told = receiver.alert(sender, bytes(body), position, Instant(received_at))
+            if len(self._recent) >= _RECENT:
+                self._recent.clear()
+            self._recent[id, event] = told
         alert = msgspec.structs.replace(
-            receiver.alert(sender, bytes(body), position, Instant(received_at)),
+            told,
             sender=sender,
             fingerprint=fingerprint,
             starts_at=Instant(starts_at),

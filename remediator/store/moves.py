@@ -30,6 +30,7 @@ from remediator.store.tx import BRAKES, Tx
 # A wake that came while the run was claimed must not be overwritten by the move's own timer.
 _MOVE = f"""
 UPDATE run SET
+  epoch = epoch + :kept,
   state = :state, outcome = :outcome, reason = :reason, observed = :observed, allowed = :allowed,
   updated_at = :now, progress = :progress, lease_until = :lease_until,
   next_at = CASE WHEN woken = 1 AND :wakeable = 1 THEN :now ELSE :next_at END,
@@ -53,11 +54,15 @@ _AIM = "SELECT target_key, target FROM intent WHERE run = :run AND number = :num
 _ACTED = "SELECT 1 FROM intent WHERE run = :run AND outcome <> 'not_applied' LIMIT 1"
 
 
-def move(tx: Tx, run: Run, change: Move, lease: Instant) -> Run:
+def move(tx: Tx, run: Run, change: Move, lease: Instant, keep: bool = False) -> Run:
     """Apply a move.
 
     A move hands the run back; one that makes an intent pending again (a call is issued again)
     keeps it until `lease` and obeys pause and quarantine, as ADMIT does.
+
+    Args:
+        keep: claim a run that goes on anew for its worker, until `lease`. Its epoch is another one then, so
+            that neither this move nor one before it is made twice.
 
     Raises:
         LeaseLost: the run's epoch moved on, or it has ended, or was handed back: a move whose answer was
@@ -65,7 +70,8 @@ def move(tx: Tx, run: Run, change: Move, lease: Instant) -> Run:
         Braked: the call may not be issued again now.
     """
     again = any(update.outcome is IntentOutcome.PENDING for update in change.intents)
-    return write(tx, run, change, lease_until=lease if again else None)
+    kept = keep and change.goes_on
+    return write(tx, run, change, lease_until=lease if again or kept else None, kept=kept)
 
 
 def write(
@@ -75,10 +81,15 @@ def write(
     lease_until: Instant | None,
     target_key: str | None = None,
     unclaimed: bool = False,
+    kept: bool = False,
 ) -> Run:
-    """The move's statements, the compare-and-set first. Args: unclaimed: nobody need hold the run."""
+    """The move's statements, the compare-and-set first.
+
+    Args:
+        unclaimed: nobody need hold the run. kept: its worker claims it anew.
+    """
     known = columns(tx, run, change, lease_until, target_key)
-    fresh = tx.change(_MOVE, {**known, "unclaimed": int(unclaimed)})
+    fresh = tx.change(_MOVE, {**known, "unclaimed": int(unclaimed), "kept": int(kept)})
     if not fresh:
         raise lost(run)
     for update in change.intents:

@@ -142,7 +142,7 @@ class SqlStore(ABC):
 
     async def move(self, run: Run, move: Move) -> Run:
         return await self._write(
-            lambda tx: moves.move(tx, run, move, self._lease(tx)),
+            lambda tx: moves.move(tx, run, move, self._lease(tx), keep=True),
             point="move",
             qualifier=str(move.outcome or move.state),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from remediator.contracts import Move
 from remediator.engine.advance import advance
 from remediator.engine.policies import Policies
 from remediator.model import (
@@ -18,6 +19,7 @@ from remediator.model import (
     IntentOutcome,
     Outcome,
     Reason,
+    Run,
     State,
 )
 from tests.engine.test_ladder import LADDER, LEASED
@@ -253,6 +255,38 @@ async def test_a_fault_in_the_daemon_that_passes_is_forgotten() -> None:
         r.world.broken = False
         await r.until(HOUR)
         assert (await r.run()).outcome is Outcome.SUCCEEDED
+
+
+async def test_a_fault_right_after_an_action_is_counted_like_any_other() -> None:
+    async with Rig() as r:
+
+        async def breaking(run: Run, move: Move) -> Run:
+            moved = await r.store.move(run, move)
+            r.world.broken = move.state is State.SETTLING
+            return moved
+
+        await r.fire()
+        r.link.move = breaking  # type: ignore[attr-defined]
+        await r.worker.drain()
+        run = await r.run()
+        assert (run.state, run.progress.faults) == (State.SETTLING, 1)
+        assert [intent.outcome for intent in await r.store.intents(run.id)] == [IntentOutcome.APPLIED]
+        await r.until(HOUR)
+        assert (await r.run()).outcome is Outcome.ESCALATED
+        assert len(r.world.calls) == 1
+
+
+async def test_a_run_in_hand_is_handed_back_when_the_daemon_stops() -> None:
+    async with Rig(world=World(faults=["hang"])) as r:
+        await r.fire()
+        await r.worker.step()
+        await asyncio.to_thread(r.world.calling.wait, 10)
+        r.worker.rest()
+        r.world.hold.set()
+        await r.worker.stop(10)
+        (run,) = await r.store.claim("the next", 10)
+        assert run.state is State.SETTLING
+        assert (await r.story()).count("action.applied") == 1
 
 
 async def test_a_fault_while_an_outcome_is_unknown_ends_in_quarantine() -> None:

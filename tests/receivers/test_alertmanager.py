@@ -407,3 +407,15 @@ def test_ten_thousand_alerts_take_well_under_a_second_of_cpu() -> None:
     for _ in range(1_000):
         am.parse("am", raw, NOW)
     assert time.process_time() - before < 0.5
+
+
+@pytest.mark.parametrize("size", [3, 250])
+def test_alerts_are_read_back_in_any_order_and_between_other_bodies(size: int) -> None:
+    am = receiver()
+    alerts = [one(fingerprint=f"f{number}") for number in range(size)]
+    raw, other = body({"status": "firing"}, *alerts), body(*reversed(alerts))
+    for position in (size - 1, 0, 1, 1):
+        assert am.alert("am", raw, position, NOW).fingerprint == f"f{position}"
+        assert am.alert("am", other, position, NOW).fingerprint == f"f{size - 1 - position}"
+    with pytest.raises(PayloadError):
+        am.alert("am", raw, size, NOW)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remediator.contracts import IntentUpdate, NewEffect
+from remediator.contracts import IntentUpdate, Move, NewEffect
 from remediator.errors import Conflict, LeaseLost, NotFound
 from remediator.model import (
     HOUR,
@@ -456,3 +456,33 @@ async def test_a_move_whose_answer_was_lost_is_not_made_twice(world: World) -> N
         await world.move(run, State.SETTLING, effects=(lease,), events=(told,))
     assert len(await world.store.audit(kind="action.applied")) == 1
     assert len(await world.store.effects(open=False)) == 1
+
+
+async def test_a_run_that_goes_on_is_claimed_anew_or_handed_back(world: World) -> None:
+    await world.activate()
+    run = await world.admitted(await world.start("a"))
+    going = Move(
+        state=State.SETTLING, next_at=world.now, progress=run.progress, goes_on=True,
+        events=(AuditEvent(kind="action.applied", run=run.id),),
+    )  # fmt: skip
+    moved = await world.store.move(run, going)
+    with pytest.raises(LeaseLost):  # as one does whose answer was lost
+        await world.store.move(run, going)
+    assert (await world.kinds(run=run.id)).count("action.applied") == 1
+    due = [one.id for one in await world.store.claim("another", 10)]
+    if moved.epoch == run.epoch:
+        assert due == [run.id]
+        return
+    assert due == []
+    assert (await world.end(moved)).outcome is Outcome.SUCCEEDED
+
+
+async def test_a_run_that_went_on_is_anothers_when_its_lease_is_over(world: World) -> None:
+    await world.activate()
+    run = await world.admitted(await world.start("a"))
+    moved = await world.move(run, State.SETTLING, goes_on=True)
+    world.later(31 * SECOND)
+    taken = await world.claimed(run.id)
+    assert taken.epoch > moved.epoch
+    with pytest.raises(LeaseLost):
+        await world.end(moved)
