@@ -75,7 +75,8 @@ def campaign(
     started = time.monotonic()
     load = problems(plan.alerts, plan.seed)
     with Witness(home / "witness.jsonl", plan.seed) as witness:
-        fleet = Fleet(home, plan.replicas, store, witness.url, plan.program)
+        closed = None if plan.brief else _window()
+        fleet = Fleet(home, plan.replicas, store, witness.url, plan.program, _minutes(closed))
         address = store or f"sqlite:///{fleet.replicas[0].database}"
         try:
             fleet.start()
@@ -108,6 +109,7 @@ def campaign(
             sender.stop()
             result = Result()
             result.violations["deliveries refused"] = list(sender.refused)
+            result.violations["approvals answered twice"] = list(fleet.twice)
             result.violations["runs that never came to an end"] = rest
             result.violations["audit chain not whole"] = _verify(fleet)
             result.violations["runs show does not answer"] = _shown(fleet, address, plan.seed)
@@ -120,10 +122,23 @@ def campaign(
             ]
         finally:
             fleet.close()
-        case = Case(sender.accepted, witness.read(), Ledger(address))
+        case = Case(sender.accepted, witness.read(), Ledger(address), closed)
     result.violations |= judge(case)
     result.counts = _counts(case, fleet, sender, chaos, time.monotonic() - started)
     return result
+
+
+def _window() -> tuple[int, int]:
+    """A whole minute that begins half a minute from now or later (milliseconds)."""
+    begins = (int(time.time()) + 89) // 60 * 60
+    return begins * 1000, (begins + 60) * 1000
+
+
+def _minutes(span: tuple[int, int] | None) -> tuple[str, str] | None:
+    if span is None:
+        return None
+    begins, ends = (time.strftime("%H:%M", time.gmtime(at / 1000)) for at in span)
+    return begins, "24:00" if ends == "00:00" else ends
 
 
 def _rest(fleet: Fleet, chaos: Chaos, patience: float, tell: Callable[[str], None]) -> list[str]:
@@ -145,6 +160,7 @@ def _rest(fleet: Fleet, chaos: Chaos, patience: float, tell: Callable[[str], Non
             tell(str(len(left)))
             if not left:
                 return []
+        fleet.people(chaos.people)
         if time.monotonic() > look:
             chaos.cleared += fleet.clear_quarantines()
             look = time.monotonic() + 5
@@ -197,6 +213,10 @@ def _counts(case: Case, fleet: Fleet, sender: Sender, chaos: Chaos, took: float)
         "… for longer than a lease": fleet.long_stops,
         "restarted in order": fleet.stopped_in_order,
         "paused by a person": fleet.paused,
+        "… and resumed": fleet.resumed,
+        "approved or rejected by a person": fleet.decided,
+        "policies changed by a person": fleet.changes,
+        "storms": words["storm.tripped"],
         "starts given up, the store being slow": fleet.given_up,
         "runs": len(case.ledger.runs),
         **{f"… {name}": outcomes[name] for name in sorted(outcomes)},

@@ -14,7 +14,7 @@ import httpx2
 
 from tests.cli.program import Program
 from tests.crash.installation import Installation
-from tests.crash.load import policies
+from tests.crash.load import FICKLE, fickle, policies
 
 _AFTER_CONTINUE = 3.0
 """Seconds until a process that was continued has surely sent what it was about to send."""
@@ -32,7 +32,13 @@ class Fleet:
     """
 
     def __init__(
-        self, home: Path, count: int, store: str | None, witness: str, program: Sequence[str] = ()
+        self,
+        home: Path,
+        count: int,
+        store: str | None,
+        witness: str,
+        program: Sequence[str] = (),
+        closed: tuple[str, str] | None = None,
     ) -> None:
         self.replicas: list[Installation] = []
         settings = {
@@ -43,7 +49,7 @@ class Fleet:
             place.mkdir(parents=True)
             one = Installation(
                 place,
-                policies(witness),
+                policies(witness, closed),
                 plugins=["tests.crash.plugin"],
                 **({"store": {"url": store}} if store else {}),
                 **settings,
@@ -53,6 +59,12 @@ class Fleet:
             self.replicas.append(one)
         self.kills = self.stops = self.long_stops = self.stopped_in_order = self.paused = self.given_up = 0
         self.ended: list[str] = []
+        self.decided = self.changes = self.resumed = 0
+        self.twice: list[str] = []
+        """answers to a question that had been answered, and were taken"""
+        self._witness = witness
+        self._due: list[tuple[float, Path, str | None]] = []
+        self._resumes: dict[str, float] = {}
         self.unquiet_until = 0.0
         self._stopped: dict[int, float] = {}
         self._leaving: set[int] = set()
@@ -71,6 +83,9 @@ class Fleet:
     def tick(self) -> None:
         """Continue whose pause is over; start what ended by itself, which none should."""
         now = time.monotonic()
+        for at, path, text in [one for one in self._due if one[0] <= now]:
+            self._due.remove((at, path, text))
+            _put(path, text)
         for number, until in list(self._stopped.items()):
             if now >= until:
                 self.go_on(number)
@@ -100,13 +115,50 @@ class Fleet:
             self._leaving.add(number)
             process.signal(signal.SIGTERM)
 
-    def pause(self) -> None:
-        """A person pauses the daemon, for a moment."""
+    def pause(self, luck: random.Random) -> None:
+        """A person pauses the daemon, a policy or a target for a moment, and may think better of it."""
         one = self.any_ready()
-        if one is not None:
-            said = {"reason": "a drill", "expires": "2s"}
-            with contextlib.suppress(httpx2.TransportError):
-                self.paused += one.http.post("/api/v1/control/pause", json=said).status_code == 200
+        scope = luck.choice(("", "", "policy:push", "policy:put", "target:works:hot1"))
+        seconds, sooner = luck.choice((2, 6)), luck.random() < 0.5
+        if one is None:
+            return
+        said = {"scope": scope, "reason": "a drill", "expires": f"{seconds}s"}
+        with contextlib.suppress(httpx2.TransportError):
+            paused = one.http.post("/api/v1/control/pause", json=said).status_code == 200
+            self.paused += paused
+            if paused and sooner:
+                self._resumes[scope] = time.monotonic() + seconds / 2
+
+    def people(self, luck: random.Random) -> None:
+        """People answer what is asked, some of it twice, and lift pauses."""
+        one = self.any_ready()
+        if one is None:
+            return
+        with contextlib.suppress(httpx2.TransportError):
+            for scope, at in list(self._resumes.items()):
+                if time.monotonic() >= at:
+                    said = {"scope": scope, "reason": "fine again"}
+                    if one.http.post("/api/v1/control/resume", json=said).status_code == 200:
+                        self.resumed += 1
+                        del self._resumes[scope]
+            for asked in one.http.get("/api/v1/approvals", params={"open": "true"}).json()["items"]:
+                word = "approve" if luck.random() < 0.8 else "reject"
+                said = {"comment": "seen", "approval": asked["id"]}
+                taken = one.http.post(f"/api/v1/runs/{asked['run']}/{word}", json=said).status_code
+                self.decided += taken == 200
+                if taken == 200 and luck.random() < 0.3:
+                    again = one.http.post(f"/api/v1/runs/{asked['run']}/approve", json=said).status_code
+                    if again == 200:
+                        self.twice.append(f"approval {asked['id']} was answered again with 200")
+
+    def change(self, luck: random.Random) -> None:
+        """Somebody merges a change of a policy; the directories of the replicas get it one after another."""
+        self.changes += 1
+        text = fickle(self._witness, luck.choice(("enforce", "enforce", "observe", "")))
+        at = time.monotonic()
+        for one in luck.sample(self.replicas, len(self.replicas)):
+            self._due.append((at, one.home / "policies" / f"{FICKLE}.yaml", text))
+            at += luck.uniform(0, 3)
 
     def look_beside(self, number: int) -> None:
         """A person asks the command line, which opens the store beside the daemon. It may find it locked
@@ -170,6 +222,16 @@ class Fleet:
             one.close()
 
 
+def _put(path: Path, text: str | None) -> None:
+    """Replace a file as a person's tools do, at once; None deletes it."""
+    if text is None:
+        path.unlink(missing_ok=True)
+        return
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
+
+
 class Chaos:
     """What happens to a fleet, by the seed: mostly kills; stops, short and longer than a lease; restarts in
     order; and a person who pauses the daemon for a moment, or clears a target in doubt.
@@ -193,12 +255,13 @@ class Chaos:
     ) -> None:
         luck = random.Random(f"chaos {seed}")
         events = ["kill"] * kills + ["stop"] * (kills // 3) + ["long"] * long
-        events += ["term", "pause", "look"] * (kills // 8)
+        events += ["term", "pause", "pause", "look"] * (kills // 8) + ["change"] * max(1, kills // 4)
         luck.shuffle(events)
         self.left = events
         self.cleared = 0
         self._fleet = fleet
         self._luck = luck
+        self.people = random.Random(f"people {seed}")
         self._lease = lease
         self._pace = pace
         self._calling = calling
@@ -234,7 +297,7 @@ class Chaos:
 
     def _run(self) -> None:
         fleet, luck = self._fleet, self._luck
-        look = time.monotonic() + 5
+        look, answer = time.monotonic() + 5, time.monotonic()
         while self.left:
             until = time.monotonic() + luck.uniform(0.3, 1.7) * self._pace
             while time.monotonic() < until:
@@ -242,6 +305,9 @@ class Chaos:
                 if time.monotonic() > look:
                     self.cleared += fleet.clear_quarantines()
                     look = time.monotonic() + 5
+                if time.monotonic() > answer:
+                    fleet.people(self.people)
+                    answer = time.monotonic() + 1
                 time.sleep(0.05)
             event, number = self.left.pop(), luck.randrange(len(fleet.replicas))
             if event == "kill":
@@ -253,7 +319,9 @@ class Chaos:
             elif event == "look":
                 fleet.look_beside(number)
             elif event == "pause":
-                self._once_ready(fleet.pause)
+                self._once_ready(lambda: fleet.pause(luck))
+            elif event == "change":
+                fleet.change(luck)
             else:
                 fleet.halt(self._in_a_call(number), self._lease + luck.uniform(1, 5), long=True)
         while fleet._stopped or fleet._leaving:

@@ -25,6 +25,14 @@ class Ledger:
             intent["plan"] = json.loads(intent["plan"])
         self.alerts = self._rows("SELECT * FROM alert")
         self.attached = {(row["run"], row["alert"]) for row in self._rows("SELECT * FROM run_alert")}
+        self.approvals = self._rows("SELECT * FROM approval ORDER BY id")
+        for asked in self.approvals:
+            asked["plan"], asked["data"] = json.loads(asked["plan"]), json.loads(asked["data"])
+        self.revisions = {
+            row["hash"]: json.loads(row["files"])
+            for row in self._rows("SELECT hash, files FROM policy_revision")
+        }
+        """hash → the texts of that set"""
         self.effects = self._rows("SELECT * FROM effect")
         self.locks = self._rows("SELECT * FROM target_lock")
         self.quarantined = {

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 CONCURRENT = 14
 GLOBAL = (40, 10)
 HOT = (3, 20)
 """Of every target whose name begins with `hot`: so many actions in so many seconds, over all policies."""
+
+STORM = (30, 2, 3)
+"""So many new alerts within so many seconds, and for how long nothing is acted upon then."""
+FICKLE = "fickle"
+"""The policy that people change all the time."""
+CLOSED = "works:t1*"
+"""Targets that have a window in which nothing may start."""
 
 _POLICY = """
 name: {name}
@@ -56,6 +63,7 @@ class Rules:
     reverts: bool = False
     expires: str = ""
     when: bool = False
+    approval: str = ""
 
     def text(self, url: str) -> str:
         """The policy file."""
@@ -75,6 +83,7 @@ class Rules:
         )
         text += _VERIFY.format(url=url) if self.verified else ""
         text += "on_failure: revert\n" if self.reverts else ""
+        text += f"approval: {{role: operator, expires: {self.approval}}}\n" if self.approval else ""
         return text + (_WHEN.format(url=url) if self.when else "")
 
 
@@ -88,19 +97,33 @@ RULES = {
         Rules("kick", ("works.kick",), budget=(8, 10), concurrent=3),
         Rules("lend", ("works.push",), expires="5s", cooldown=1, per_target=(4, 30)),
         Rules("ladder", ("works.put", "works.push"), verified=True, reverts=True, concurrent=4),
+        Rules("ask", ("works.push",), mode="approve", approval="15s"),
+        Rules(FICKLE, ("works.push",)),
         Rules("watch", ("works.grow",), mode="observe"),
     )
 }
 
 
-def policies(url: str) -> dict[str, str]:
-    """The files of the policy directory, for a witness at `url`."""
+def fickle(url: str, mode: str) -> str | None:
+    """The file of the policy that people change; None where it is gone."""
+    return replace(RULES[FICKLE], mode=mode).text(url) if mode else None
+
+
+def policies(url: str, closed: tuple[str, str] | None = None) -> dict[str, str]:
+    """The files of the policy directory, for a witness at `url`.
+
+    Args:
+        closed: from when to when (UTC, HH:MM) no action may start on some of the targets.
+    """
+    times = f"[{{start_time: '{closed[0]}', end_time: '{closed[1]}'}}]" if closed else ""
+    window = f"{{name: closed, time_intervals: [{{times: {times}}}], targets: ['{CLOSED}'], effect: wait}}"
     return {
+        **({"windows.yaml": f"windows: [{window}]\n"} if closed else {}),
         **{f"{name}.yaml": rules.text(url) for name, rules in RULES.items()},
         "escalation.yaml": "chains: {on-call: [{after: 0m, notify: [log]}]}\n",
         "limits.yaml": "global: {{budget: [{} per {}s], concurrent: {}}}\n".format(*GLOBAL, CONCURRENT)
-        + "storm: {new_alerts: 1000000, within: 1s, hold: 1s}\n"
         + "breaker: {ineffective: 100, demote_to: approve}\n"
+        + "storm: {{new_alerts: {}, within: {}s, hold: {}s}}\n".format(*STORM)
         + 'targets: [{{match: "works:hot*", budget: [{} per {}s]}}]\n'.format(*HOT),
     }
 

@@ -40,10 +40,14 @@ class Sender:
         self._order = 0
         self._under_way = 0
         start, at, left = time.monotonic(), 0.0, list(problems)
+        burst = 0
         while left:
             group = tuple(left.pop() for _ in range(min(len(left), self._luck.choice((1, 1, 2, 4)))))
             self._later(start + at, "firing", group)
-            at += len(group) / rate
+            if not burst and self._luck.random() < 0.01:
+                burst = 60  # a storm: so many at once
+            burst = max(0, burst - len(group))
+            at += 0 if burst else len(group) / rate
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(_THREADS)]
 
     def start(self) -> None:

@@ -157,6 +157,7 @@ class Oracle(Admissions, Runs, Leases, Ending):
             self.fail("a call has an intent before it", what)
             return
         self.sends[call.token] += 1
+        self.called[place] = (self.runs[place[0]][R.EPOCH], call.host)
         what = f"{what} for run {place[0]} #{place[1]}"
         if self.sends[call.token] > 1 + self.reissues[call.token]:
             self.fail("an intent's call is issued at most once", f"{what}: {self.sends[call.token]} times")
@@ -218,9 +219,8 @@ class Oracle(Admissions, Runs, Leases, Ending):
         for update in args[1].intents:
             place = (args[0].id, update.number)
             intent = self.intents[place]
-            own = any(
-                call.token == intent[J.TOKEN] and call.host is host for call in self.simulation.provider.calls
-            )
+            # Under the claim with which it called; what it saw when it looked later is looked at again.
+            own = self.called.get(place) == (args[0].epoch, host)
             if own and update.outcome in ("applied", "not_applied") and intent[J.OUTCOME] != update.outcome:
                 self.late[place] = host
 

@@ -121,6 +121,8 @@ class Ledger:
         """runs whose quarantine a person has cleared"""
         self.late: dict[tuple[int, int], Host] = {}
         """(run, number) → the process that heard, too late, what became of the call"""
+        self.called: dict[tuple[int, int], tuple[int, Host]] = {}
+        """(run, number) → under which claim, and by which process, its call was sent last"""
         self.looked: dict[Host, tuple[float, int]] = {}
         """process → when it last looked at the clock, and how far that had jumped then"""
         self.noticed: set[Host] = set()
