@@ -62,8 +62,12 @@ _WORDS = {
 }
 _JUDGED = frozenset({"verify.healed", "verify.failed", "verify.unknown", "run.succeeded"})
 
-KINDS = frozenset(_WORDS)
-"""The kinds of events that an alert's story is made of; the log has more."""
+KINDS = frozenset(_WORDS) | {
+    "alert.rejected", "alert.test", "audit.pruned", "breaker.tripped", "control.paused", "control.resumed",
+    "effect.recalled", "effect.renewed", "policy.loaded", "policy.rejected", "policy.restored",
+    "sender.flooded", "storm.tripped", "store.copied", "store.reopened", "window.announced",
+}  # fmt: skip
+"""Every kind of event that the audit log has; an alert's story is made of those that have words."""
 
 
 class Line(Struct, frozen=True, kw_only=True):

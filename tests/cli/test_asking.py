@@ -142,7 +142,7 @@ def test_the_audit_log_is_asked_and_verified(daemon: Daemon, ask: Ask) -> None:
     typo = ask("audit", "query", "--kind", "run.refussed")
     assert (typo.code, typo.out) == (0, "no such event\n")
     assert "did you mean run.refused?" in typo.err
-    assert ask("audit", "query", "--kind", "run.reverted").err == ""
+    assert ask("audit", "query", "--kind", "breaker.tripped").err == ""
     wrong = ask("audit", "query", "--since", "yesterday")
     assert wrong.code == 2
     assert "yesterday" in wrong.err

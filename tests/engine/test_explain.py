@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+import remediator
 from remediator.engine.explain import Explanation, explain
 from remediator.engine.headline import headline
+from remediator.engine.timeline import KINDS
 from remediator.errors import ConfigurationError, NotFound
 from remediator.model import HOUR, MINUTE, SECOND, AlertId
 from remediator.policy.set import PolicySet, compile_set
@@ -271,3 +274,15 @@ async def test_a_lease_that_stays_says_that_it_was_not_put_back() -> None:
         assert said.startswith(
             "Not put back: the lease of policy queue on world:gpu has ended: changed_by_person"
         )
+
+
+def test_every_kind_that_is_written_is_known_by_name() -> None:
+    """Whoever asks the log for a kind that is not known is told that it may be mistyped."""
+    package = Path(remediator.__file__).parent
+    written = {
+        kind
+        for file in package.rglob("*.py")
+        for kind in re.findall(r'\bkind="([a-z_]+\.[a-z_]+)"', file.read_text(encoding="utf-8"))
+    }
+    assert "alert.rejected" in written
+    assert written - KINDS == set()
