@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from remediator.actions.autoscaling import SetCapacity
+from remediator.actions.cloud_run import ShiftTraffic
 from remediator.actions.kubernetes import Scale
+from remediator.actions.postgres import TerminateQueries
 from remediator.model import Millis
 
 LANDING = Millis(3_000)
@@ -23,3 +25,19 @@ class QuickCapacity(SetCapacity):
     name = "quick.capacity"
     landing_time = LANDING
     example = {**SetCapacity.example, "action": name}
+
+
+class QuickTraffic(ShiftTraffic):
+    """`cloud_run.shift_traffic` at such a provider."""
+
+    name = "quick.traffic"
+    landing_time = LANDING
+    example = {**ShiftTraffic.example, "action": name}
+
+
+class QuickTerminate(TerminateQueries):
+    """`postgres.terminate_queries` at such a server."""
+
+    name = "quick.terminate"
+    landing_time = LANDING
+    example = {**TerminateQueries.example, "action": name}
