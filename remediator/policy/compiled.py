@@ -59,7 +59,10 @@ class PolicySet:
 
     def match(self, alert: Alert) -> tuple[Policy, ...]:
         """The policies that an alert triggers, by name."""
-        return tuple(policy for policy in self._index.find(alert.labels) if _listens(policy, alert.sender))
+        found = self._index.find(alert.labels)
+        if not found:  # nearly always
+            return ()
+        return tuple(policy for policy in found if _listens(policy, alert.sender))
 
     def explain(self, policy_name: str, alert: Alert) -> MatchResult:
         """Why one policy does or does not match.

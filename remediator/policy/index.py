@@ -57,8 +57,9 @@ class Index(Generic[T]):
                 _collect(values[value], labels, found)
         if self._rest:
             _collect(self._rest, labels, found)
-        if len(found) > 1:
-            found.sort(key=_number)
+        if not found:
+            return []
+        found.sort(key=_number)
         return [thing for _, thing in found]
 
 
