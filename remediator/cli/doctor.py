@@ -1,15 +1,19 @@
-"""`doctor`: reach everything that the settings name, and change nothing."""
+"""`doctor`: reach everything that the settings name, change nothing, and send what is asked for."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from remediator.cli import terminal
 from remediator.cli.invocation import Invocation
 from remediator.cli.verb import FINE, NO, group, verb
 
 if TYPE_CHECKING:
+    from remediator.model import Message
     from remediator.settings import Settings
 
 app = group()
@@ -18,16 +22,24 @@ Finding = tuple[str, str, bool, str]
 
 
 @verb(app)
-async def doctor(call: Invocation) -> int:
+async def doctor(
+    call: Invocation,
+    send: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NOTIFIER", help="Send a test message to this notifier; may be repeated."),
+    ] = None,
+) -> int:
     """Reach the store and every connection, load every notifier; change nothing.
 
     0 all well, 1 something is not.
     """
     settings = call.settings
+    wanted = frozenset(send or ())
+    _known(wanted, settings)
     found = [
         await asyncio.to_thread(_store, settings),
         *await asyncio.gather(*(_connection(settings, name) for name in settings.connections)),
-        *await asyncio.gather(*(asyncio.to_thread(_notifier, settings, name) for name in settings.notifiers)),
+        *await asyncio.gather(*(_notifier(settings, name, name in wanted) for name in settings.notifiers)),
         *await _redis(settings),
         _policies(call),
     ]
@@ -88,15 +100,41 @@ async def _redis(settings: Settings) -> list[Finding]:
     return [("redis", client.shown, True, f"Redis {said}; nothing was written")]
 
 
-def _notifier(settings: Settings, name: str) -> Finding:
+def _known(wanted: Collection[str], settings: Settings) -> None:
+    from remediator.errors import ConfigurationError
+    from remediator.settings.values import suggest
+
+    for name in sorted(set(wanted) - set(settings.notifiers)):
+        there = list(settings.notifiers)
+        raise ConfigurationError(f"--send: no notifier is named {name!r}; {suggest(name, there)}")
+
+
+async def _notifier(settings: Settings, name: str, send: bool) -> Finding:
     from remediator.errors import NotificationError
     from remediator.notify.apprise import AppriseNotifier
 
+    notifier = AppriseNotifier(name, settings.notifiers[name].url.get_secret_value())
     try:
-        AppriseNotifier(name, settings.notifiers[name].url.get_secret_value()).check()
+        await asyncio.to_thread(notifier.check)
+        if send:
+            await notifier.send(_test(name, public=name in settings.audiences.customers))
     except NotificationError as error:
         return "notifier", name, False, str(error)
-    return "notifier", name, True, "its address is understood; nothing was sent"
+    return "notifier", name, True, f"its address is understood; {'a test' if send else 'nothing'} was sent"
+
+
+def _test(name: str, public: bool) -> Message:
+    """A message that nobody takes for an incident."""
+    from remediator.model import Message, Severity
+
+    return Message(
+        chain="",
+        severity=Severity.P4,
+        subject="Test message",
+        body="This is a test. Nothing has happened, and nothing is to be done.",
+        notifiers=(name,),
+        public=public,
+    )
 
 
 def _policies(call: Invocation) -> Finding:

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from tests.cli.program import Answer, Program
+from tests.e2e.pager import Pager
 from tests.servers.ports import free_port
 
 
@@ -52,6 +53,37 @@ def test_who_asks_in_the_wrong_directory_is_told_so(tmp_path: Path) -> None:
     assert "--config" in said.err
     (tmp_path / "remediator.yaml").write_text('store: {url: "sqlite:///./r.db"}\n')
     assert "remediator.yaml" not in Program(tmp_path, {})("alerts", "list").err
+
+
+def test_a_test_message_reaches_the_notifier_that_is_named_and_no_other(tmp_path: Path) -> None:
+    with Pager() as named, Pager() as other:
+        (tmp_path / "remediator.yaml").write_text(
+            f"notifiers:\n  primary: {{url: '{named.notifiers['person']['url']}'}}\n"
+            f"  status-page: {{url: '{other.notifiers['person']['url']}'}}\n"
+        )
+        found = {one["name"]: one for one in Program(tmp_path, {})("doctor", "-o", "json").json}
+        assert found["primary"]["ok"]
+        assert (named.messages, other.messages) == ([], [])
+        said = Program(tmp_path, {})("doctor", "--send", "primary", "-o", "json")
+        found = {one["name"]: one for one in said.json}
+        assert found["primary"] == {
+            "kind": "notifier",
+            "name": "primary",
+            "ok": True,
+            "found": "its address is understood; a test was sent",
+        }
+        (message,) = named.messages
+        assert "Test message" in message["title"]
+        assert "nothing is to be done" in message["message"]
+        assert other.messages == []
+        wrong = Program(tmp_path, {})("doctor", "--send", "primery")
+        assert wrong.code == 2
+        assert "did you mean 'primary'?" in wrong.err
+    dead = {
+        one["name"]: one for one in Program(tmp_path, {})("doctor", "--send", "primary", "-o", "json").json
+    }
+    assert not dead["primary"]["ok"]
+    assert "not delivered" in dead["primary"]["found"]
 
 
 def test_a_check_tells_a_place_that_is_not_there_from_a_store_to_be_made(tmp_path: Path) -> None:
