@@ -94,7 +94,9 @@ def _look(tx: Tx, opened: _Opened, openings: Sequence[Opening]) -> None:
         if opening.target is not None and _place(opening.policy, opening.target) not in opened.targets:
             targets.setdefault(opening.policy, set()).add(opening.target)
     for policy, names in targets.items():
-        for target, run in tx.former(_SAME_TARGET, {"policy": policy}, "targets", sorted(names)):
+        # A run that is just ending must not be given another episode, which nobody would look at.
+        found = tx.former(_SAME_TARGET, {"policy": policy}, "targets", sorted(names), stay=True)
+        for target, run in found:
             opened.targets[_place(policy, target)] = RunId(run)
     for policy in {opening.policy for opening in openings} - opened.counts.keys():
         opened.counts[policy] = tx.former(_OPEN_RUNS, {"policy": policy})[0][0]

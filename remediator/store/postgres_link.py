@@ -290,7 +290,7 @@ def _connect(address: str) -> psycopg.Connection[Row]:
         """PostgreSQL's text holds no NUL; a label that does must not keep an alert out."""
 
         def dump(self, obj: Any) -> Any:
-            return super().dump(obj.replace("\0", "\ufffd") if "\0" in obj else obj)
+            return (obj.replace("\0", "\ufffd") if "\0" in obj else obj).encode()
 
     try:
         connection = psycopg.connect(

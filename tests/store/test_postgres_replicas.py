@@ -66,6 +66,7 @@ async def pair(database: str) -> AsyncIterator[tuple[World, World]]:
     await two.store.close()
 
 
+_BLOCKED = "SELECT 1 FROM pg_locks WHERE NOT granted"
 Pair = tuple[World, World]
 
 
@@ -139,6 +140,24 @@ async def runs(pair: Pair, count: int, policy: str = "p") -> list[Run]:
     pair[0].openings = lambda one: (opening(policy, target=one.fingerprint, open_runs=1_000),)
     await pair[0].deliver(*(alert(f"{policy}{number}") for number in range(count)))
     return list(await pair[0].store.claim("one", count))
+
+
+async def test_an_episode_is_not_attached_to_a_run_that_is_just_ending(database: str, pair: Pair) -> None:
+    """Nobody would look at it: its alert would be forgotten."""
+    first, second = pair
+    for world in pair:
+        world.openings = lambda one: (opening(target="db:orders"),)
+    ending = (await first.deliver(alert("a"))).runs[0]
+    async with await psycopg.AsyncConnection.connect(database) as other:
+        await other.execute("UPDATE run SET outcome = 'succeeded', next_at = NULL WHERE id = %s", (ending,))
+        coming = asyncio.create_task(second.deliver(alert("b")))
+        while not coming.done() and not await (await other.execute(_BLOCKED)).fetchone():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await other.commit()
+    opened = (await coming).runs[0]
+    assert opened != ending
+    assert [run.id for run in await first.store.find_runs(open=True)] == [opened]
+    assert [one.alert.fingerprint for one in await first.store.episodes(ending)] == ["a"]
 
 
 async def test_no_run_is_claimed_by_two(pair: Pair) -> None:
