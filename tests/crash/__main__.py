@@ -43,7 +43,9 @@ def _plan(args: argparse.Namespace, store: str) -> Plan:
         alerts=args.alerts,
         kills=args.kills,
         replicas=replicas,
-        long_stops=args.long_stops if replicas > 1 else min(1, args.long_stops),
+        long_stops=args.long_stops
+        if replicas > 1 or args.lease < PRODUCTION_LEASE
+        else min(1, args.long_stops),
         lease=args.lease,
         pace=2.0 if replicas == 1 else 1.4,
     )

@@ -78,7 +78,11 @@ class Fleet:
         for one in self.replicas:
             one.start(wait=False)
         for one in self.replicas:
-            one.until(lambda ready=one._ready: self.tick() or ready(), "ready", seconds=60)  # type: ignore[misc]
+            one.until(lambda there=one: self._up(there), "ready", seconds=60)  # type: ignore[misc]
+
+    def _up(self, one: Installation) -> bool:
+        self.tick()
+        return one._ready()
 
     def tick(self) -> None:
         """Continue whose pause is over; start what ended by itself, which none should."""

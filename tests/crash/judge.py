@@ -280,7 +280,7 @@ def too_many_at_once(case: Case) -> Iterable[str]:
             if call["end"] is not None and call["at"] - intent["created_at"] < 5000
         ]
         span[1] = max([span[1], *ends])
-    first = {}
+    first: dict[int, Row] = {}
     for row in case.ledger.intents:
         first.setdefault(row["run"], row)
     for run, row in first.items():

@@ -19,9 +19,12 @@ def nothing_broken(result: Result) -> None:
 
 @pytest.mark.slow
 def test_a_short_campaign_on_sqlite(tmp_path: Path) -> None:
-    result = campaign(Plan(seed=4, alerts=40, kills=4, long_stops=0, pace=1.3, brief=True), tmp_path, None)
+    """The daemon is alone, and stopped in a call for longer than its lease: it then meets itself."""
+    plan = Plan(seed=4, alerts=40, kills=4, long_stops=1, lease=3, pace=1.3, brief=True)
+    result = campaign(plan, tmp_path, None)
     nothing_broken(result)
     assert result.counts["kill -9"] == 4
+    assert result.counts["… for longer than a lease"] == 1
 
 
 @pytest.mark.slow

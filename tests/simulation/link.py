@@ -74,7 +74,9 @@ class Link:
             what = "before"
         done = loop.create_future()
         there, back = simulation.draw("net") * 0.004, simulation.draw("net") * 0.004
-        own, shared = self._host.context, loop.outside.context
+        own = self._host.context
+        # Where the store is in that very process, it stands still and dies with it.
+        shared = own if simulation.scenario.alone else loop.outside.context
         error = StoreUnavailable("the store did not answer; try again")
 
         def answer(value: Any, raised: Exception | None) -> None:
@@ -97,8 +99,6 @@ class Link:
             return value
 
         def arrive() -> None:
-            if simulation.scenario.alone and self._host.dead:
-                return  # the store was in that very process
             value, raised = simulation.serve(self._host, name, args, options)
             if what == "lost":
                 value, raised = None, error

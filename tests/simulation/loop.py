@@ -62,7 +62,7 @@ class Due:
 
     def cancel(self) -> None:
         self._gone = True
-        self._callback = self._args = None
+        self._callback, self._args = None, ()
 
     def cancelled(self) -> bool:
         return self._gone
@@ -92,6 +92,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.hosts: list[Host] = [self.outside]
         self.steps = 0
         self.over = False
+        self._ended = False
         self._everyone = [self.outside]
         self.faults: list[str] = []
         """What escaped from a callback: a fault of the simulation or of the engine."""
@@ -115,7 +116,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._time
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:  # type: ignore[override]
         if context is None:
             context = copy_context()
         host = context.get(HOST, self.outside)
@@ -124,9 +125,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             host.queue.append(due)
         return due
 
-    call_soon_threadsafe = call_soon
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> Any:
         if context is None:
             context = copy_context()
         due = Due(context.get(HOST, self.outside), when, callback, args, context)
@@ -134,12 +137,16 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         heapq.heappush(self._timers, (when, self._serial, due))
         return due
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> Any:
         return self.call_at(
             self._time + delay if delay > 0.0 else self._time, callback, *args, context=context
         )
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> Any:
         """A thread that has its answer a moment later."""
         future = self.create_future()
 
@@ -166,12 +173,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def run_forever(self) -> None:
         """Until `stop`, or until nothing is due any more."""
-        self._check_closed()
-        self._check_running()
         random, before = self._random.random, asyncio._get_running_loop()
         asyncio._set_running_loop(self)
         try:
-            while not self._stopping:
+            while not self._ended:
                 ready = [host for host in self.hosts if host.queue and not host.frozen]
                 if not ready:
                     self._leap()
@@ -188,11 +193,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 except BaseException as error:  # noqa: BLE001 - a fault of the simulation or of the engine
                     self._escaped(self, {"message": f"callback {due._callback}", "exception": error})
         finally:
-            self._stopping = False
+            self._ended = False
             asyncio._set_running_loop(before)
 
     def stop(self) -> None:
-        self._stopping = True
+        self._ended = True
 
     def _leap(self) -> None:
         timers = self._timers
@@ -215,7 +220,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def unasked(self, host: Host) -> None:
         """Tasks that failed, and nobody has asked why."""
         for task in host.tasks:
-            if task.done() and task._log_traceback:  # type: ignore[attr-defined]
+            if task.done() and task._log_traceback:
                 error = task.exception()
                 self._escaped(self, {"message": f"task {task.get_name()} of {host.name}", "exception": error})
 
@@ -231,7 +236,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             for task in host.tasks:
                 if not task.done():
                     with contextlib.suppress(BaseException):
-                        task.get_coro().close()  # type: ignore[union-attr]
+                        task.get_coro().close()
             host.tasks.clear()
             host.queue.clear()
         self._timers.clear()

@@ -153,7 +153,7 @@ class Ending(Ledger):
         ):
             event = json.loads(body)["event"]
             data = event.get("data") or {}
-            number = data.get("number")
+            number: int = data.get("number", -1)
             match kind:
                 case "run.created":
                     created = True
@@ -163,7 +163,7 @@ class Ending(Ledger):
                     calls[number] = "applied"
                 case "action.unknown":
                     calls[number] = "unknown"
-                case "action.failed" if calls.get(number) in IN_DOUBT:
+                case "action.failed" if calls.get(number, "") in IN_DOUBT:
                     calls[number] = "not_applied"
                 case "action.reconciled" if "issued again" in (event.get("observed") or ""):
                     calls[number] = "pending"

@@ -11,14 +11,14 @@ import msgspec
 
 from remediator.contracts import Delivery, Parsed, Store
 from remediator.engine.case import Tools
-from remediator.engine.daemon import MANUAL, Daemon, Manual
+from remediator.engine.daemon import Daemon, Manual
 from remediator.engine.execute import Execute
 from remediator.engine.incidents import Incidents
 from remediator.engine.policies import Policies
 from remediator.engine.telling import Telling
 from remediator.engine.worker import Worker
 from remediator.errors import ConfigurationError, NotificationError, StoreError
-from remediator.model import Alert, Instant, Message, Millis
+from remediator.model import MANUAL, Alert, Instant, Message, Millis
 from remediator.notify.audience import Routing
 from remediator.notify.outbox import Drain
 from remediator.settings.load import assemble
@@ -80,6 +80,12 @@ class Replica:
         self.daemon: Daemon | None = None
         self.up = False
         self.boot()
+
+    @property
+    def running(self) -> Daemon:
+        """The daemon of a process that is up."""
+        assert self.daemon is not None
+        return self.daemon
 
     def boot(self) -> None:
         """Start a process."""

@@ -102,7 +102,7 @@ def draw(seed: int) -> Scenario:
     _alerts(d)
     calm = random.random() < 0.1
     if not calm:
-        _processes(d, replicas, alone)
+        _processes(d, replicas)
         _people(d)
         _world(d)
         _moments(d)
@@ -138,18 +138,16 @@ def _alerts(d: _Draw) -> None:
             d.add(at + number * 0.1, "fire", name, random.choice(GROUPS), f"b{number}")
 
 
-def _processes(d: _Draw, replicas: int, alone: bool) -> None:
+def _processes(d: _Draw, replicas: int) -> None:
     random = d.random
     for _ in range(random.choice((0, 1, 1, 2, 4))):
         at, who = d.at(), random.choice(NAMES[:replicas])
         d.add(at, "kill", who, round(random.choice((0.0, 1.0, 5.0, 45.0)), 2))
-    for _ in range(0 if alone else random.choice((0, 1, 1, 2, 3))):
+    for _ in range(random.choice((0, 1, 1, 2, 3))):
         at, who = d.at(), random.choice(NAMES[:replicas])
         d.add(at, "freeze", who, round(random.choice((2.0, 20.0, 35.0, 70.0, 150.0)), 2))
     if random.random() < 0.3:  # right when something has just been decided
         for kind in ("kill-at", "kill-at", "freeze-at"):
-            if alone and kind == "freeze-at":
-                continue
             nth, seconds = random.randint(0, 6), random.choice((5.0, 40.0, 80.0))
             d.add(0, kind, random.choice(("admit", "send", "effect", "move")), nth, seconds)
     if random.random() < 0.3:

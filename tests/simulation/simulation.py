@@ -316,12 +316,12 @@ class Simulation:
             case "pause":
                 scope, seconds = args
                 self._person(
-                    lambda replica: replica.daemon.pause(
+                    lambda replica: replica.running.pause(
                         scope, "odd", "alice", Instant(self.now() + seconds * 1000) if seconds else None
                     )
                 )
             case "resume":
-                self._person(lambda replica: replica.daemon.resume(args[0], "fine", "alice"))
+                self._person(lambda replica: replica.running.resume(args[0], "fine", "alice"))
             case "clear":
                 self._person(self._tidy_quarantine)
             case "decide":
@@ -336,7 +336,7 @@ class Simulation:
                 self._person(self._wake)
             case "start":
                 self._person(
-                    lambda replica: replica.daemon.start_run(args[0], {"group": args[1]}, "by hand", "alice")
+                    lambda replica: replica.running.start_run(args[0], {"group": args[1]}, "by hand", "alice")
                 )
 
     def _policies(self, how: str, which: int) -> None:

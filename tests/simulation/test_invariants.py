@@ -32,6 +32,7 @@ def _asked() -> set[str]:
             ):
                 (name, *_) = node.args
                 assert isinstance(name, ast.Constant), f"{path.name}:{node.lineno} names no invariant"
+                assert isinstance(name.value, str)
                 names.add(name.value)
     return names
 

@@ -94,6 +94,7 @@ def test_a_failing_history_is_shrunk_to_what_it_takes() -> None:
             violation = play(scenario).violation
             if violation is not None and len(scenario.items) > 30:
                 break
+        assert violation is not None
         least = shrink(scenario, violation.invariant)
         assert play(least).violation == play(least).violation != None  # noqa: E711
     assert len(least.items) <= 3
