@@ -6,6 +6,7 @@ import signal
 from collections.abc import Generator, Iterator
 from types import FrameType
 
+import hypothesis
 import pytest
 
 from tests.servers.moto import Moto
@@ -20,6 +21,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    # On a machine that is busy with something else an example may take any time.
+    patient = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.register_profile("patient", patient)
+    hypothesis.settings.load_profile("patient")
 
 
 LONG = ("simulation", "crash", "faults", "store", "e2e", "cli")
