@@ -105,8 +105,8 @@ def _known(wanted: Collection[str], settings: Settings) -> None:
     from remediator.settings.values import suggest
 
     for name in sorted(set(wanted) - set(settings.notifiers)):
-        there = list(settings.notifiers)
-        raise ConfigurationError(f"--send: no notifier is named {name!r}; {suggest(name, there)}")
+        there = suggest(name, list(settings.notifiers)) if settings.notifiers else "the settings have none"
+        raise ConfigurationError(f"--send: no notifier is named {name!r}; {there}")
 
 
 async def _notifier(settings: Settings, name: str, send: bool) -> Finding:

@@ -30,7 +30,7 @@ from remediator.web import (
 from remediator.web.approval_page import Desk
 from remediator.web.body import Gone, TooLarge, content_length, read
 from remediator.web.credentials import CallerKeys
-from remediator.web.parameters import only_known
+from remediator.web.parameters import only_known, worded
 from remediator.web.problem import Problem
 from remediator.web.served import Served
 from remediator.web.webhooks import PREFIX, RETRY_AFTER, Webhooks
@@ -110,9 +110,7 @@ def _handle_errors(api: FastAPI) -> None:
     @api.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         # Without the input: it may hold what should not come back.
-        errors = [
-            {"field": ".".join(map(str, one["loc"])), "message": str(one["msg"])} for one in error.errors()
-        ]
+        errors = [{"field": ".".join(map(str, one["loc"])), "message": worded(one)} for one in error.errors()]
         detail = "; ".join(f"{one['field']}: {one['message']}" for one in errors[:5])
         return Problem(422, detail, errors=errors[:50]).response()
 

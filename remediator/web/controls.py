@@ -14,7 +14,7 @@ from remediator.engine.scope import check_policy, check_target, possible
 from remediator.errors import StoreError
 from remediator.model import Control, ControlKind, Instant
 from remediator.web.access import Daemon, Operator, Viewer
-from remediator.web.parameters import Body, Reason, duration
+from remediator.web.parameters import EXPIRES, NEVER, SCOPE, Body, Reason, duration
 from remediator.web.problem import Problem
 from remediator.web.served import Served
 
@@ -24,11 +24,10 @@ Scope = Annotated[
     str,
     Field(
         max_length=1_000,
-        pattern=r"^(policy:[^\x00]+|target:[^\x00]+)?$",
+        pattern=SCOPE,
         description="What it is about: empty for the whole daemon, policy:NAME or target:KEY.",
     ),
 ]
-NEVER = "never"
 LOOK = 2.0
 """Seconds for which an answer may wait for what it warns of."""
 
@@ -41,7 +40,7 @@ class Pause(Body):
     expires: Annotated[
         str,
         Field(
-            pattern=rf"^({NEVER}|([0-9]{{1,9}}(ms|s|m|h|d)){{1,5}})$",
+            pattern=EXPIRES,
             description="After this it ends by itself: 30m, 4h, 2d; or never.",
         ),
     ] = "4h"

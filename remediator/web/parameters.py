@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -16,6 +17,10 @@ _MOST = 2**63 - 1
 _NO_NUL = r"^[^\x00]*$"
 _SAYS = r"^[^\x00]*[^\x00\s][^\x00]*$"
 """Not only blanks: whoever must say why must say something."""
+
+SCOPE = r"^(policy:[^\x00]+|target:[^\x00]+)?$"
+NEVER = "never"
+EXPIRES = rf"^({NEVER}|([0-9]{{1,9}}(ms|s|m|h|d)){{1,5}})$"
 
 Id = Annotated[int, Path(ge=1, le=_MOST)]
 IdFilter = Annotated[int | None, Query(ge=1, le=_MOST)]
@@ -65,3 +70,22 @@ def duration(text: str, name: str) -> Millis:
 def instant(moment: AwareDatetime | None) -> Instant | None:
     """Milliseconds since 1970."""
     return None if moment is None else Instant(int(moment.timestamp() * 1000))
+
+
+_PATTERNS = {
+    _SAYS: "say why; blanks alone are no reason",
+    SCOPE: "write policy:NAME or target:KEY, or nothing at all for the whole daemon",
+    EXPIRES: f"write how long, such as 30m or 4h, or {NEVER}",
+}
+
+
+def worded(error: Mapping[str, Any]) -> str:
+    """What is wrong with a field of a request, for the person who wrote it; an expression is no answer."""
+    kind, given = error["type"], error.get("ctx", {})
+    if kind == "string_pattern_mismatch" and given.get("pattern") in _PATTERNS:
+        return _PATTERNS[given["pattern"]]
+    if kind == "string_too_short" and given.get("min_length") == 1:
+        return "is empty"
+    if kind == "extra_forbidden":
+        return "unknown field"
+    return str(error["msg"])

@@ -205,6 +205,21 @@ def test_wrong_questions_get_a_problem_document(local: Running, path: str, statu
         problem(client.get(path), status)
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"scope": "", "reason": "  "}, "body.reason: say why"),
+        ({"scope": "", "reason": ""}, "body.reason: is empty"),
+        ({"scope": "polcy:x", "reason": "y"}, "body.scope: write policy:NAME or target:KEY"),
+        ({"scope": "", "reason": "y", "expires": "3"}, "body.expires: write how long, such as 30m"),
+        ({"scop": "", "reason": "y"}, "body.scop: unknown field"),
+    ],
+)
+def test_a_wrong_body_is_answered_in_words(local: Running, body: dict[str, str], said: str) -> None:
+    with local.client() as client:
+        assert said in problem(client.post("/api/v1/control/pause", json=body), 422)
+
+
 def test_a_wrong_method_is_405(local: Running) -> None:
     with local.client() as client:
         problem(client.delete("/api/v1/runs"), 405)
