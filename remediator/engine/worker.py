@@ -27,7 +27,8 @@ _IDLE = 5.0
 
 
 _BREATH = 0.02
-"""Seconds to leave to what has just been claimed."""
+"""Seconds to leave to what has just been claimed; and, where every place was taken, to those that become
+free, so that one claim fills several."""
 
 _GRACE = 2.5
 """Seconds for which nothing is claimed after the store was away: leases may have run out meanwhile, and
@@ -112,6 +113,7 @@ class Worker:
         room = self._most - len(self._busy)
         if room <= 0:
             await asyncio.wait(self._busy, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(_BREATH)
             return 1
         if not self._policies.usable:
             return 0  # a process that cannot load the active policies claims nothing
