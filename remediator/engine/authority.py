@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remediator.errors import NotAllowed
-from remediator.model import Approval, Risk, Severity
+from remediator.model import Approval, Decision, Risk, Severity
 from remediator.policy import glob
 from remediator.settings import Approvals, Role
 
@@ -23,8 +23,11 @@ def needed(rules: Approvals, level: int, role: str | None) -> Role:
     return max(roles, key=lambda one: one.rank)
 
 
-def refuse(rules: Approvals, asked: Approval, name: str, role: Role) -> None:
-    """Let through whoever may decide.
+def refuse(
+    rules: Approvals, asked: Approval, name: str, role: Role, decision: Decision = Decision.APPROVED
+) -> None:
+    """Let through whoever may decide so. Whoever started a run by hand may still take it back: a second
+    pair of eyes is for what is done, not for what is left undone.
 
     Raises:
         NotAllowed: names who, what, and what it would take.
@@ -32,7 +35,7 @@ def refuse(rules: Approvals, asked: Approval, name: str, role: Role) -> None:
     what = f"{asked.plan.action} on {asked.plan.target.name}"
     if role.rank < Role(asked.role).rank:
         raise NotAllowed(f"{name} is {role}; approving {what} needs the role {asked.role} or a higher one")
-    if rules.four_eyes and asked.started_by == name:
+    if rules.four_eyes and asked.started_by == name and decision is Decision.APPROVED:
         raise NotAllowed(
             f"{name} has started run {asked.run} by hand; approving {what} needs somebody else "
             "(approvals.four_eyes in settings)"

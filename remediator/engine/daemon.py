@@ -292,7 +292,7 @@ class Daemon:
         asked = found[0]
         if approval is not None and approval != asked.id:
             asked = await self._asked(run, approval, asked)
-        refuse(self.settings.approvals, asked, actor, role)
+        refuse(self.settings.approvals, asked, actor, role, decision)
         event = AuditEvent(
             kind=f"approval.{decision}", actor=actor, observed=comment, data={"role": role.value}
         )

@@ -110,6 +110,16 @@ def test_who_started_it_by_hand_may_not_approve_it(house: Asking) -> None:
     house.ended(asked["run"])
 
 
+def test_who_started_it_by_hand_may_reject_it(house: Asking) -> None:
+    (house.home / "taken-back").write_text("0")
+    with house.running.client("manager-token") as client:
+        start = {"policy": "pressure", "labels": {"valve": "taken-back"}, "reason": "drill"}
+        assert client.post("/api/v1/runs", json=start).status_code == 201
+    asked = house.asked("taken-back")
+    assert house.decide("reject", asked, "manager-token").status_code == 200
+    assert house.ended(asked["run"])["reason"] == "approval_rejected"
+
+
 def test_four_eyes_can_be_switched_off(tmp_path: Path) -> None:
     with asking(tmp_path, "  four_eyes: false\n") as house:
         (house.home / "by-hand").write_text("0")
