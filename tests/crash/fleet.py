@@ -168,7 +168,7 @@ class Fleet:
         """A person asks the command line, which opens the store beside the daemon. It may find it locked
         (a daemon that was just killed), and must not harm it."""
         one = self.replicas[number]
-        Program(one.home, {})("runs", "list", "--limit", 3, "--config", str(one.config))
+        Program(one.home, {})("runs", "list", "--limit", 3, "--config", str(one.config), timeout=180)
 
     def _start(self, number: int) -> None:
         self._leaving.discard(number)
@@ -269,7 +269,7 @@ class Chaos:
         self._lease = lease
         self._pace = pace
         self._calling = calling
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._play, daemon=True)
         self._over = threading.Event()
 
     def start(self) -> None:
@@ -298,6 +298,14 @@ class Chaos:
             self._fleet.tick()
             time.sleep(0.005)
         return otherwise
+
+    def _play(self) -> None:
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001 - a thread that ends unseen would be waited for for ever
+            self._fleet.ended.append(f"the campaign itself broke off: {type(error).__name__}: {error}")
+        finally:
+            self._over.set()
 
     def _run(self) -> None:
         fleet, luck = self._fleet, self._luck
@@ -331,4 +339,3 @@ class Chaos:
         while fleet._stopped or fleet._leaving:
             fleet.tick()
             time.sleep(0.05)
-        self._over.set()
