@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from remediator.contracts import Hint
 from remediator.model import Instant, Reason, Run, RunId
@@ -37,15 +37,14 @@ UPDATE run SET lease_until = NULL, worker = NULL, woken = 0,
 WHERE outcome IS NULL AND lease_until IS NOT NULL
 """
 _WAKE = "UPDATE run SET next_at = :now, woken = 1 WHERE id IN (:ids) AND outcome IS NULL"
+_WAKE_WAITING = f"{_WAKE} AND state IN ('HOLD', 'GUARD', 'APPROVAL')"
 # Whoever is claimed may be about to wait for it: the look that it then takes at once finds it gone.
 _HELD = """
 SELECT id FROM run
 WHERE outcome IS NULL AND (lease_until IS NOT NULL OR (reason = :reason AND next_at > :now))
 """
-_ABOUT = """
-SELECT id FROM run WHERE id IN (SELECT run FROM run_alert WHERE alert IN (:alerts))
-  AND outcome IS NULL AND state IN ('HOLD', 'GUARD', 'APPROVAL')
-"""
+_ABOUT = "SELECT run FROM run_alert WHERE alert IN (:alerts)"
+_STILL_OPEN = "SELECT id FROM run WHERE id IN (:runs) AND outcome IS NULL"
 _SOONEST = """
 SELECT next_at, lease_until FROM run WHERE outcome IS NULL ORDER BY next_at LIMIT 500
 """
@@ -88,14 +87,20 @@ def wake_held(tx: Tx, reason: Reason) -> None:
     _wake(tx, tx.hold(_HELD, {"reason": reason.value, "now": tx.now}))
 
 
-def wake_about(tx: Tx, alerts: Sequence[int]) -> None:
-    """Make the runs of these alerts due now, if they have not acted."""
-    _wake(tx, tx.hold(_ABOUT, {}, "alerts", alerts))
+def wake_about(tx: Tx, alerts: Sequence[int], joined: Collection[int] = ()) -> Collection[int]:
+    """Make the runs of these alerts due now, if they have not acted; returns which of the runs that others
+    joined have ended since. Whoever ends one waits from here on until this transaction has ended."""
+    about = {row[0] for row in tx.any(_ABOUT, "alerts", alerts)}
+    if not about and not joined:
+        return ()
+    held = set(tx.hold(_STILL_OPEN, {}, "runs", sorted(about.union(joined))))
+    _wake(tx, sorted(about & held), _WAKE_WAITING)
+    return set(joined) - held
 
 
-def _wake(tx: Tx, ids: Sequence[int]) -> None:
+def _wake(tx: Tx, ids: Sequence[int], wake: str = _WAKE) -> None:
     if ids:
-        tx.change(_WAKE, {"now": tx.now}, "ids", ids)
+        tx.change(wake, {"now": tx.now}, "ids", ids)
         tx.hint(Hint.DUE)
 
 

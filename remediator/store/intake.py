@@ -6,7 +6,7 @@ For each transaction: `take` every delivery, `flush` what they add up to, then `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -57,6 +57,7 @@ class Intake:
         self.updates: list[Row] = []
         self.events: list[Row] = []
         self._ended: list[int] = []
+        self._joined: set[RunId] = set()
         self.counts: dict[tuple[str, Instant], int] = {}
 
     def opened(self, last_event: int) -> None:
@@ -156,7 +157,8 @@ class Intake:
                     resolved += 1
             known_alerts.put(own, sender, fingerprint, fresh)
         if openings:
-            runs, refused = open_runs(tx, openings)
+            runs, refused, joined = open_runs(tx, openings)
+            self._joined |= joined
             if len(refused) < len(openings):
                 due = min(opening.next_at for _, _, opening in openings)
         if parsed.test:
@@ -281,14 +283,15 @@ class Intake:
         )
         trail.append(tx, (event,))
 
-    def wake(self, tx: Tx) -> None:
-        """A resolve makes the runs of that episode look again, if they have not acted."""
-        if self._ended:
-            claims.wake_about(tx, self._ended)
+    def wake(self, tx: Tx) -> Collection[int]:
+        """A resolve makes the runs of that episode look again, if they have not acted. Returns the runs that
+        an episode joined and that have ended since it was looked for: then nothing of this may be kept."""
+        return claims.wake_about(tx, self._ended, self._joined)
 
     def clear(self) -> None:
         """The buffered rows are written, or given up."""
         self.alerts, self.updates, self.events, self._ended, self.counts = [], [], [], [], {}
+        self._joined = set()
 
     def commit(self, now: Instant) -> None:
         """The transaction is durable."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import msgspec
 
@@ -52,6 +52,11 @@ _INTENTS = f"SELECT {rows.INTENT} FROM intent WHERE run = :run ORDER BY number" 
 _INTENTS_OF = f"SELECT {rows.INTENT} FROM intent WHERE run IN (:runs) ORDER BY run, number"  # noqa: S608
 _AIM = "SELECT target_key, target FROM intent WHERE run = :run AND number = :number"
 _ACTED = "SELECT 1 FROM intent WHERE run = :run AND outcome <> 'not_applied' LIMIT 1"
+_OWN = "SELECT id FROM run WHERE id IN (:runs)"
+_FIRING = """
+SELECT DISTINCT run_alert.run FROM run_alert JOIN alert ON alert.id = run_alert.alert
+WHERE run_alert.run IN (:runs) AND alert.status = 'firing'
+"""
 
 
 def move(tx: Tx, run: Run, change: Move, lease: Instant, keep: bool = False) -> Run:
@@ -88,6 +93,11 @@ def write(
     Args:
         unclaimed: nobody need hold the run. kept: its worker claims it anew.
     """
+    if for_resolve(change):
+        tx.hold(_OWN, {}, "runs", [run.id])
+        if firing(tx, [run.id]):
+            row = one(tx, run.id)  # as it stood: nothing of what the worker made of it
+            change = Move(state=row.state, next_at=tx.now, progress=row.progress)
     known = columns(tx, run, change, lease_until, target_key)
     fresh = tx.change(_MOVE, {**known, "unclaimed": int(unclaimed), "kept": int(kept)})
     if not fresh:
@@ -131,6 +141,17 @@ def write(
     if change.outcome is not None:
         tx.run(_FREE, {"run": run.id, "now": tx.now})
     return rows.run(fresh[0])
+
+
+def for_resolve(change: Move) -> bool:
+    """Whether it ends a run because nothing of it fires. Another alert may have joined it since its worker
+    looked, and would be forgotten with it: then the run is looked at again instead."""
+    return change.outcome is Outcome.CANCELLED and change.reason is Reason.ALERT_RESOLVED
+
+
+def firing(tx: Tx, runs: Sequence[RunId]) -> Set[RunId]:
+    """Those with an alert that fires. Nothing joins them meanwhile if their rows are held."""
+    return {RunId(row[0]) for row in tx.any(_FIRING, "runs", runs)}
 
 
 def lost(run: Run) -> LeaseLost:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from msgspec.structs import replace
 
@@ -27,9 +27,10 @@ _LOOK = Millis(5 * SECOND)
 Wanted = tuple[AlertId, Alert, Opening]
 
 
-def open_runs(tx: Tx, wanted: Sequence[Wanted]) -> tuple[Sequence[RunId], Sequence[str]]:
+def open_runs(tx: Tx, wanted: Sequence[Wanted]) -> tuple[Sequence[RunId], Sequence[str], Set[RunId]]:
     """Write the openings of one delivery, in order, with a few statements for all of them; returns the run
-    that each episode belongs to now, and the policies of those that were refused.
+    that each episode belongs to now, the policies of those that were refused, and those among the runs that
+    were there before: where several write, one of them may be ending.
 
     One open run for each (policy, target): a further episode of that target attaches to it.
     Beyond `open_runs` the run is stored refused, so that it can be counted and asked about.
@@ -63,7 +64,7 @@ def open_runs(tx: Tx, wanted: Sequence[Wanted]) -> tuple[Sequence[RunId], Sequen
     trail.append(tx, events)
     if opened.soonest is not None and opened.soonest <= tx.now + _LOOK:
         tx.hint(Hint.DUE)
-    return runs, refused
+    return runs, refused, opened.found.intersection(runs)
 
 
 def attach(tx: Tx, run: RunId, alert: AlertId) -> None:
@@ -79,6 +80,7 @@ class _Opened:
         self.targets: dict[tuple[str, str | None], RunId] = {}
         self.counts: dict[str, int] = {}
         self.soonest: Instant | None = None
+        self.found: set[RunId] = set()
 
     def add(self, opening: Opening, run: RunId) -> None:
         if opening.target is not None:
@@ -94,10 +96,9 @@ def _look(tx: Tx, opened: _Opened, openings: Sequence[Opening]) -> None:
         if opening.target is not None and _place(opening.policy, opening.target) not in opened.targets:
             targets.setdefault(opening.policy, set()).add(opening.target)
     for policy, names in targets.items():
-        # A run that is just ending must not be given another episode, which nobody would look at.
-        found = tx.former(_SAME_TARGET, {"policy": policy}, "targets", sorted(names), stay=True)
-        for target, run in found:
+        for target, run in tx.former(_SAME_TARGET, {"policy": policy}, "targets", sorted(names)):
             opened.targets[_place(policy, target)] = RunId(run)
+            opened.found.add(RunId(run))
     for policy in {opening.policy for opening in openings} - opened.counts.keys():
         opened.counts[policy] = tx.former(_OPEN_RUNS, {"policy": policy})[0][0]
 

@@ -274,7 +274,10 @@ def _flush(tx: PostgresTx, intake: Intake) -> None:
         tx.run(_UPDATE, dict(zip(_UPDATED, map(list, columns), strict=True)))
     tx.append("alert_event", EVENT, intake.events)
     surges.add(tx, intake.counts)
-    intake.wake(tx)
+    if ended := intake.wake(tx):
+        from psycopg.errors import SerializationFailure
+
+        raise SerializationFailure(f"runs {sorted(ended)} ended while an alert joined them")  # once more
     intake.clear()
 
 

@@ -123,8 +123,10 @@ def together(tx: Tx, items: Sequence[Item]) -> Sequence[Item]:
     """As `postgres_lane.Together`, for moves."""
     first: dict[RunId, Item] = {}
     rest: list[Item] = []
+    wanted = [(item, item.wanted) for item in items if isinstance(item.wanted, Move)]
+    joined = moves.firing(tx, [item.run.id for item, move in wanted if moves.for_resolve(move)])
     for item in items:
-        fits = isinstance(item.wanted, Move) and plain(item.run, item.wanted)
+        fits = isinstance(item.wanted, Move) and plain(item.run, item.wanted) and item.run.id not in joined
         if not fits or first.setdefault(item.run.id, item) is not item:
             rest.append(item)
     moved = write(tx, [Write(item.run, cast(Move, item.wanted)) for item in first.values()])

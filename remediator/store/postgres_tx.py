@@ -152,12 +152,8 @@ class PostgresTx:
         else:
             self.copy(table, columns, rows)
 
-    def former(
-        self, sql: str, values: Values, name: str = "", among: Sequence[object] = (), *, stay: bool = False
-    ) -> list[Row]:
+    def former(self, sql: str, values: Values, name: str = "", among: Sequence[object] = ()) -> list[Row]:
         sql, values = _with(sql, values, name, among)
-        if stay:
-            sql = f"{sql} ORDER BY id FOR SHARE"
         return self.connection.execute(cast(Any, native(sql)), values).fetchall()
 
     def known(self, name: str, read: Callable[[], T]) -> T:

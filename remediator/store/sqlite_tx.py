@@ -120,9 +120,7 @@ class SqliteTx:
             self.begin()
             self.connection.executemany(_append(table, columns), rows)
 
-    def former(
-        self, sql: str, values: Values, name: str = "", among: Sequence[object] = (), *, stay: bool = False
-    ) -> list[Row]:
+    def former(self, sql: str, values: Values, name: str = "", among: Sequence[object] = ()) -> list[Row]:
         if not name:
             return self.all(sql, values)
         # One by one, which costs a few µs each: JSON, the way to hand SQLite a list, ends a text at a NUL.

@@ -43,16 +43,12 @@ class Tx(Protocol):
         """Insert rows, at the latest before another statement names the table, or at the transaction's
         end. Table and columns are constants of this package."""
 
-    def former(
-        self, sql: str, values: Values, name: str = "", among: Sequence[object] = (), *, stay: bool = False
-    ) -> list[Row]:
+    def former(self, sql: str, values: Values, name: str = "", among: Sequence[object] = ()) -> list[Row]:
         """As `all`, of what is there without the rows that this transaction has appended and not written
         yet: the caller knows those himself.
 
         Args:
             name, among: the statement says `IN (:name)`, as in `any`, and these are the values.
-            stay: the rows, which have an id, stay as they are until this transaction ends: whoever is just
-                changing them is waited for.
         """
 
     def change(self, sql: str, values: Values = NONE, name: str = "", among: Sequence[int] = ()) -> list[Row]:

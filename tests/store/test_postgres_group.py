@@ -28,6 +28,7 @@ from remediator.model import (
     RunId,
     Severity,
     State,
+    Status,
 )
 from remediator.store import moves, open_store, postgres_moves
 from remediator.store.limits import Limits
@@ -102,6 +103,20 @@ async def test_who_has_lost_the_lease_and_who_asks_twice_spoil_nobody(one: World
     answers = await asyncio.gather(*(outcome(run) for run in (twice, *runs[1:])))
     assert answers == ["Conflict", "LeaseLost"] + ["Run"] * 10
     assert (await one.kinds()).count("run.admitted") == 11
+
+
+async def test_of_many_that_are_cancelled_those_that_an_alert_has_joined_are_looked_at_again(
+    one: World,
+) -> None:
+    runs = await claimed(one, 30)
+    await one.deliver(*(alert(f"a{number}", Status.RESOLVED) for number in range(30)))
+    one.openings = lambda joining: (opening(target=joining.fingerprint.removeprefix("b-")),)
+    await one.deliver(*(alert(f"b-{run.target}") for run in runs[::3]))
+    ends = (one.end(run, Outcome.CANCELLED, reason=Reason.ALERT_RESOLVED, events=(EVENT,)) for run in runs)
+    left = [run.id for run in await asyncio.gather(*ends) if run.outcome is None]
+    assert left == [run.id for run in runs[::3]]
+    assert (await one.kinds()).count("test.done") == 20
+    assert {run.id for run in await one.store.claim("w", 100)} == set(left)
 
 
 async def test_what_is_known_of_many_is_what_is_known_of_each(one: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -158,6 +159,50 @@ async def test_an_episode_is_not_attached_to_a_run_that_is_just_ending(database:
     assert opened != ending
     assert [run.id for run in await first.store.find_runs(open=True)] == [opened]
     assert [one.alert.fingerprint for one in await first.store.episodes(ending)] == ["a"]
+
+
+async def test_bodies_and_runs_never_wait_for_each_other_in_a_circle(database: str) -> None:
+    """One joins and wakes many runs of two policies, while the other moves them all."""
+    clock, before = DrivenClock(START), deadlocks(database)
+    one, two = await replica(database, clock), await replica(database, clock)
+    await one.activate()
+    names = [f"t{number}" for number in range(30)]
+    for world in (one, two):
+        world.openings = lambda one: [
+            opening(policy, one.fingerprint.partition("-")[0], open_runs=1_000) for policy in "pq"
+        ]
+    await one.deliver(*(alert(f"{name}-0") for name in names))
+    moving, chance = list(await one.store.claim("one", 1_000)), random.Random(1)
+
+    async def come(turn: int) -> None:
+        joining, ended = chance.sample(names, 15), chance.sample(names, 10)
+        await two.deliver(
+            *(alert(f"{name}-{turn}", sender="x") for name in joining),
+            *(alert(f"{name}-{turn - 1}", Status.RESOLVED, sender="x") for name in ended),
+            sender="x",
+        )
+
+    for turn in range(1, 25):
+        chance.shuffle(moving)
+        await asyncio.gather(come(turn), *(one.move(run, State.GUARD) for run in moving))
+        moving = list(await one.store.claim("one", 1_000))
+    assert len(moving) == 60
+    await one.store.close()
+    await two.store.close()
+    assert deadlocks(database) == before
+
+
+def deadlocks(database: str) -> int:
+    """How many the server has broken. A connection tells of its own at its end at the latest."""
+    others = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with psycopg.connect(database, autocommit=True) as connection:
+        end = time.monotonic() + 5
+        while connection.execute(others).fetchone() and time.monotonic() < end:
+            time.sleep(0.05)
+        row = connection.execute(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone()
+        return 0 if row is None else int(row[0])
 
 
 async def test_no_run_is_claimed_by_two(pair: Pair) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from remediator.contracts import Bad
@@ -359,3 +360,20 @@ async def test_who_started_a_run_by_hand_is_written_with_it(world: World) -> Non
         (event,) = [one.event for one in await world.store.audit(alert=receipt.alerts[0], kind="run.started")]
         assert (event.actor, event.run, event.target) == ("alice", receipt.runs[0], "db:a")
         assert event.data["reason"] == "it is slow"
+
+
+async def test_an_episode_that_joins_a_run_just_as_it_is_cancelled_is_not_forgotten(world: World) -> None:
+    """The run's alert has resolved, and another of its target fires since the worker looked."""
+    world.openings = lambda one: (opening(state=State.HOLD),)
+    receipt = await world.deliver(alert("a"))
+    await world.deliver(alert("a", Status.RESOLVED))
+    run = await world.claimed(receipt.runs[0])
+    assert (await world.deliver(alert("b"))).runs == (run.id,)
+    further = msgspec.structs.replace(run, state=State.GUARD)  # as far as its worker had come with it
+    event = AuditEvent(kind="run.cancelled", run=run.id)
+    left = await world.end(further, Outcome.CANCELLED, reason=Reason.ALERT_RESOLVED, events=(event,))
+    assert (left.outcome, left.state, left.reason) == (None, State.HOLD, None)
+    assert "run.cancelled" not in await world.kinds(run=run.id)
+    again = await world.claimed(run.id)
+    await world.deliver(alert("b", Status.RESOLVED))
+    assert (await world.end(again, Outcome.CANCELLED, reason=Reason.ALERT_RESOLVED)).outcome is not None
