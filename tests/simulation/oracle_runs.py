@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from remediator.model import Run
 from tests.simulation.loop import Host
 from tests.simulation.oracle_ledger import (
+    FIRING,
     FORWARD,
     IN_DOUBT,
     J,
@@ -103,6 +104,13 @@ class Runs(Ledger):
         self.simulation.count(f"because:{run[R.REASON]}")
         if run[R.REASON] is None:
             self.fail("an ended run has a reason", what)
+        db = self._db
+        if (
+            run[R.REASON] == "alert_resolved"
+            and db is not None
+            and db.execute(FIRING, (run[R.ID],)).fetchone()
+        ):
+            self.fail("an accepted alert is never lost", f"{what}, and another alert that joined it fires")
         own = [intent for intent in self.intents.values() if intent[J.RUN] == run[R.ID]]
         # What was provably not applied before a window or a breaker took the licence changed nothing.
         if run[R.OUTCOME] == "observed" and any(one[J.OUTCOME] != "not_applied" for one in own):

@@ -262,7 +262,10 @@ class Game:
             await self.arrive()
             await self.resolve()
             await self.brake()
+            back = self.chance.choice([0, 0, 1, 30, 250])
+            self.one.later(-back)  # what was done then lies in the future, and counts
             await self.ask()
+            self.one.later(back)
             await self.answer()
         records = self.one.store.audit(kind="run.admitted", limit=10_000)
         assert len(await records) == self.admitted
