@@ -18,10 +18,10 @@ from remediator.contracts import Catalogue, Clock, Context, Receiver, Store
 from remediator.engine.case import Rules, Tools
 from remediator.engine.daemon import Daemon, Manual
 from remediator.engine.execute import Execute
-from remediator.engine.incidents import Incidents
+from remediator.engine.incident.telling import Telling
+from remediator.engine.incident.watch import Incidents
 from remediator.engine.link import Links
 from remediator.engine.policies import Compile, Policies
-from remediator.engine.telling import Telling
 from remediator.engine.threads import Threads
 from remediator.engine.worker import Worker
 from remediator.errors import ActionError, ConfigurationError, NotificationError

@@ -10,8 +10,9 @@ import msgspec
 
 from remediator import wiring
 from remediator.contracts import Store
-from remediator.engine import incident_shape, shapes
+from remediator.engine import shapes
 from remediator.engine.explain import explain
+from remediator.engine.incident import shape as incident_shape
 from remediator.model import AlertId, Episode, IncidentId, Instant, RunId
 from remediator.policy import matcher
 from remediator.policy.set import PolicySet, compile_set

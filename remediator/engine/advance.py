@@ -12,19 +12,19 @@ import structlog
 
 from remediator import metrics
 from remediator.contracts import Held, IntentUpdate, Move
-from remediator.engine.acting import act, keep_late, left_acting
-from remediator.engine.admit import LEASE, admit, held
-from remediator.engine.approval import approval
 from remediator.engine.case import Case
-from remediator.engine.guard import guard
-from remediator.engine.hold import hold
 from remediator.engine.ladder import failed
 from remediator.engine.moves import ended, later, patient, waiting
-from remediator.engine.reverting import reverting
-from remediator.engine.settling import settling
+from remediator.engine.states.acting import act, keep_late, left_acting
+from remediator.engine.states.admit import LEASE, admit, held
+from remediator.engine.states.approval import approval
+from remediator.engine.states.guard import guard
+from remediator.engine.states.hold import hold
+from remediator.engine.states.reverting import reverting
+from remediator.engine.states.settling import settling
+from remediator.engine.states.unknown import braked, quarantine, unknown
+from remediator.engine.states.verify import verify
 from remediator.engine.step import NO_EXTRA, Admit, End, Extra, Fail, Go, Later, Reissue, Step, Wait
-from remediator.engine.unknown import braked, quarantine, unknown
-from remediator.engine.verify import verify
 from remediator.errors import ActionError, Braked, LeaseLost, Refused, StoreError, StoreUnavailable
 from remediator.model import (
     AuditEvent,

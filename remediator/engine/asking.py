@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 
 from remediator.contracts import Action, Nothing, Observed, Params
-from remediator.engine.admit import admission, intent
 from remediator.engine.authority import level, needed
 from remediator.engine.case import Case
 from remediator.engine.coverage import uncovered
 from remediator.engine.execute import pure
 from remediator.engine.look import evidence
+from remediator.engine.states.admit import admission, intent
 from remediator.engine.step import NO_EXTRA, Admit, Extra, Later, Wait
 from remediator.errors import ActionError
 from remediator.model import (

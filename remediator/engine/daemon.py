@@ -18,7 +18,7 @@ from remediator.engine.announcing import Announcing
 from remediator.engine.authority import refuse
 from remediator.engine.case import nonce
 from remediator.engine.explain import Explanation, explain
-from remediator.engine.incidents import Incidents
+from remediator.engine.incident.watch import Incidents
 from remediator.engine.openings import opening
 from remediator.engine.policies import Policies
 from remediator.engine.upkeep import (

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from remediator.contracts import Store
 from remediator.engine import shapes
 from remediator.engine.headline import following, headline
-from remediator.engine.incident_shape import IncidentShape, shape
+from remediator.engine.incident.shape import IncidentShape, shape
 from remediator.engine.timeline import Line, line
 from remediator.errors import ConfigurationError, NotFound
 from remediator.model import Alert, AlertId, AuditRecord, Episode, Instant, Origin, Run, RunId, Struct

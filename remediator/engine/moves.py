@@ -10,8 +10,8 @@ from remediator.engine.breaking import breaker
 from remediator.engine.case import Case
 from remediator.engine.escalation import ahead, called
 from remediator.engine.ladder import failed
+from remediator.engine.states.unknown import quarantine
 from remediator.engine.step import End, Extra, Fail, Later, Step, Wait
-from remediator.engine.unknown import quarantine
 from remediator.model import (
     MINUTE,
     SECOND,

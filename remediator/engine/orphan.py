@@ -11,8 +11,8 @@ import msgspec
 from remediator.contracts import Move
 from remediator.engine.case import Case
 from remediator.engine.moves import ended, later
+from remediator.engine.states.unknown import quarantine
 from remediator.engine.step import NO_EXTRA, End, Later
-from remediator.engine.unknown import quarantine
 from remediator.model import BEFORE_ADMIT, MINUTE, Instant, Millis, Outcome, Reason
 from remediator.policy.schema import Policy
 from remediator.policy.set import PolicySet

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from remediator.engine.case import Case
-from remediator.engine.guards import (
+from remediator.engine.states.guards import (
     alert_not_stale,
     alert_still_firing,
     conditions_hold,

@@ -52,13 +52,13 @@ def open_store(
         ConfigurationError: the address cannot be used.
     """
     if url.startswith(("postgresql://", "postgres://")):
-        from remediator.store.postgres import PostgresStore
-        from remediator.store.postgres_calls import check_driver
+        from remediator.store.postgres.calls import check_driver
+        from remediator.store.postgres.store import PostgresStore
 
         check_driver()
         own = None if isinstance(clock, SystemClock) else clock
         return PostgresStore(str(url), own, receivers, read_only=read_only, seal_key=seal_key, limits=limits)
-    from remediator.store.sqlite import SqliteStore
+    from remediator.store.sqlite.store import SqliteStore
 
     path = path_of(url)
     if path is None and read_only:

@@ -73,8 +73,8 @@ def side(url: str) -> Side:
         ConfigurationError: it is no address of a store.
     """
     from remediator.store import path_of
-    from remediator.store.postgres_side import PostgresSide
-    from remediator.store.sqlite_side import SqliteSide
+    from remediator.store.postgres.side import PostgresSide
+    from remediator.store.sqlite.side import SqliteSide
 
     if url.startswith(("postgresql://", "postgres://")):
         return PostgresSide(url)

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from remediator.engine.incident_shape import IncidentDetail, IncidentShape, detail, shape
+from remediator.engine.incident.shape import IncidentDetail, IncidentShape, detail, shape
 from remediator.model import AlertId, IncidentId, RunId
 from remediator.web.access import Daemon, Operator, Viewer
 from remediator.web.parameters import Before, Body, Id, IdFilter, Limit, Reason

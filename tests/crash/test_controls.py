@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from remediator.engine.acting import BEGIN_WITHIN
+from remediator.engine.states.acting import BEGIN_WITHIN
 from tests.cli.program import Program
 from tests.crash.installation import Installation
 from tests.crash.judge import Case, judge

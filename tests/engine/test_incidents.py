@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from remediator.engine.incident import turn
-from remediator.engine.incidents import Incidents
-from remediator.engine.telling import Telling
+from remediator.engine.incident.telling import Telling
+from remediator.engine.incident.turn import turn
+from remediator.engine.incident.watch import Incidents
 from remediator.errors import Conflict
 from remediator.model import (
     HOUR,

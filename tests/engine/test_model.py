@@ -23,9 +23,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from remediator.engine.case import Tools
 from remediator.engine.execute import Execute
-from remediator.engine.incidents import Incidents
+from remediator.engine.incident.telling import Telling
+from remediator.engine.incident.watch import Incidents
 from remediator.engine.policies import Policies
-from remediator.engine.telling import Telling
 from remediator.engine.threads import Threads
 from remediator.engine.worker import Worker
 from remediator.model import (

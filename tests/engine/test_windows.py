@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from remediator.contracts import Held
-from remediator.engine.admit import admission
-from remediator.engine.admit import intent as wanted_intent
-from remediator.engine.guard import guard
+from remediator.engine.states.admit import admission
+from remediator.engine.states.admit import intent as wanted_intent
+from remediator.engine.states.guard import guard
 from remediator.engine.step import NO_EXTRA, Admit
 from remediator.model import HOUR, MINUTE, Instant, Mode, Outcome, Reason, Status
 from tests.engine.world import POLICY, START, Rig, World

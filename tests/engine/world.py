@@ -38,9 +38,9 @@ from remediator.contracts import (
 )
 from remediator.engine.case import Rules, Tools
 from remediator.engine.execute import Execute
-from remediator.engine.incidents import Incidents
+from remediator.engine.incident.telling import Telling
+from remediator.engine.incident.watch import Incidents
 from remediator.engine.policies import Policies
-from remediator.engine.telling import Telling
 from remediator.engine.threads import Threads
 from remediator.engine.worker import Worker
 from remediator.errors import Ambiguous, ConfigurationError, Permanent, Refused, StoreUnavailable, Temporary

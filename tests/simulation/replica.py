@@ -13,9 +13,9 @@ from remediator.contracts import Delivery, Parsed, Store
 from remediator.engine.case import Tools
 from remediator.engine.daemon import Daemon, Manual
 from remediator.engine.execute import Execute
-from remediator.engine.incidents import Incidents
+from remediator.engine.incident.telling import Telling
+from remediator.engine.incident.watch import Incidents
 from remediator.engine.policies import Policies
-from remediator.engine.telling import Telling
 from remediator.engine.worker import Worker
 from remediator.errors import ConfigurationError, NotificationError, StoreError
 from remediator.model import MANUAL, Alert, Instant, Message, Millis

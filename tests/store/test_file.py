@@ -17,8 +17,8 @@ from remediator.contracts import Store
 from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
 from remediator.model import DAEMON, AuditEvent, ControlKind
 from remediator.store import VERSION, open_store, schema
-from remediator.store.file import file_system, refuse_network
 from remediator.store.migrations import migrate
+from remediator.store.sqlite.file import file_system, refuse_network
 from tests.store.world import START, Lines, World, alert
 
 HOLDER = """

@@ -30,12 +30,13 @@ from remediator.model import (
     State,
     Status,
 )
-from remediator.store import moves, open_store, postgres_moves
+from remediator.store import moves, open_store
 from remediator.store.limits import Limits
-from remediator.store.postgres_lane import Item, Lane
-from remediator.store.postgres_link import Link
-from remediator.store.postgres_pool import Pool, nothing
-from remediator.store.postgres_tx import PostgresTx
+from remediator.store.postgres import moves as postgres_moves
+from remediator.store.postgres.lane import Item, Lane
+from remediator.store.postgres.link import Link
+from remediator.store.postgres.pool import Pool, nothing
+from remediator.store.postgres.tx import PostgresTx
 from tests.store.world import START, Lines, World, alert, limit, opening
 
 EVENT = AuditEvent(kind="test.done")

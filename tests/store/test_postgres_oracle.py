@@ -40,7 +40,7 @@ from remediator.model import (
     span,
 )
 from remediator.store import open_store
-from remediator.store.postgres_tx import CLASS
+from remediator.store.postgres.tx import CLASS
 from tests.store.world import START, Lines, World, alert, limit, opening
 
 POLICIES = ("p", "q")

@@ -14,9 +14,9 @@ import pytest_asyncio
 
 from remediator.clock import DrivenClock, SystemClock
 from remediator.contracts import Declaration, Held, NewEffect
-from remediator.engine.incidents import Incidents
+from remediator.engine.incident.telling import Telling
+from remediator.engine.incident.watch import Incidents
 from remediator.engine.policies import Policies
-from remediator.engine.telling import Telling
 from remediator.errors import Conflict
 from remediator.model import (
     HOUR,
@@ -471,7 +471,7 @@ async def test_a_replica_stopped_in_the_middle_of_intake_holds_nobody_up_for_lon
     """As SIGSTOP does: its session holds the sender's lock in a transaction that stands still."""
     from remediator.errors import StoreUnavailable
     from remediator.store.limits import Limits
-    from remediator.store.postgres_link import Link
+    from remediator.store.postgres.link import Link
 
     stopped = Link(database, Limits(), None, seconds=2)
     stopped.tx.begin()

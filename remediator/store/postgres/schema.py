@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from remediator.errors import ConfigurationError
 from remediator.store import VERSION
-from remediator.store.postgres_tx import CLASS, MIGRATING
+from remediator.store.postgres.tx import CLASS, MIGRATING
 from remediator.store.upgrade import oldest_code, refuse_newer
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import structlog
 from remediator.contracts import ALWAYS, Admission, Held, Limit, Move, Surge
 from remediator.engine.case import Case
 from remediator.engine.escalation import ahead
-from remediator.engine.guards import flapping
+from remediator.engine.states.guards import flapping
 from remediator.engine.step import Admit, End, Extra, Wait
 from remediator.engine.windows import slot
 from remediator.errors import LeaseLost, StoreUnavailable

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 
 from remediator.contracts import Admission, Flapping, Limit
 from remediator.model import Instant, Run, RunId
-from remediator.store import admit, judging, moves, postgres_moves
+from remediator.store import admit, judging, moves
 from remediator.store.admit import Clear
-from remediator.store.postgres_lane import Item
-from remediator.store.postgres_moves import Write, plain
+from remediator.store.postgres import moves as postgres_moves
+from remediator.store.postgres.lane import Item
+from remediator.store.postgres.moves import Write, plain
 from remediator.store.tx import Tx
 
 _LOOK = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remediator.engine.asking import pending
 from remediator.engine.case import Case
-from remediator.engine.guards import alert_still_firing, policy_still_in_force
+from remediator.engine.states.guards import alert_still_firing, policy_still_in_force
 from remediator.engine.step import End, Go, Later, Step
 from remediator.model import Decision, Outcome, Reason, State, moment
 

@@ -14,12 +14,12 @@ import structlog
 from remediator.contracts import Clock
 from remediator.errors import StoreUnavailable
 from remediator.model import SECOND, Instant
-from remediator.store import postgres_seen
 from remediator.store.limits import Limits
-from remediator.store.postgres_claims import Held
-from remediator.store.postgres_link import Changed, Link, tell
-from remediator.store.postgres_pool import nothing
-from remediator.store.postgres_seen import Seen
+from remediator.store.postgres import seen as postgres_seen
+from remediator.store.postgres.claims import Held
+from remediator.store.postgres.link import Changed, Link, tell
+from remediator.store.postgres.pool import nothing
+from remediator.store.postgres.seen import Seen
 
 log = structlog.get_logger()
 

@@ -29,12 +29,12 @@ from remediator.store import (
     sealing,
     trail,
 )
-from remediator.store.file import Place
 from remediator.store.prune import Old
 from remediator.store.sql import SqlStore
-from remediator.store.sqlite_calls import SqliteCalls
-from remediator.store.sqlite_tx import SqliteTx
-from remediator.store.writer import Undo
+from remediator.store.sqlite.calls import SqliteCalls
+from remediator.store.sqlite.file import Place
+from remediator.store.sqlite.tx import SqliteTx
+from remediator.store.sqlite.writer import Undo
 
 
 class SqliteStore(SqliteCalls, SqlStore):

@@ -15,10 +15,10 @@ import structlog
 from remediator import metrics
 from remediator.clock import beat
 from remediator.contracts import IncidentChange, Store
-from remediator.engine.incident import chain, turn
-from remediator.engine.incident_facts import Known
+from remediator.engine.incident.facts import Known
+from remediator.engine.incident.telling import Telling, event, events, messages, posts
+from remediator.engine.incident.turn import chain, turn
 from remediator.engine.policies import Policies
-from remediator.engine.telling import Telling, event, events, messages, posts
 from remediator.errors import Conflict, StoreError
 from remediator.model import SECOND, Incident, IncidentId, Instant, Millis, Run, Severity
 from remediator.notify import incident as texts

@@ -22,9 +22,9 @@ from remediator.errors import PayloadError, StoreError, StoreUnavailable
 from remediator.store import surges
 from remediator.store.intake import ALERT, EVENT, Intake
 from remediator.store.limits import Limits
-from remediator.store.postgres_link import Changed, CommitLost, Link, again, tell
-from remediator.store.postgres_seen import Seen
-from remediator.store.postgres_tx import PostgresTx
+from remediator.store.postgres.link import Changed, CommitLost, Link, again, tell
+from remediator.store.postgres.seen import Seen
+from remediator.store.postgres.tx import PostgresTx
 from remediator.store.rejected import Rejected
 from remediator.store.tx import Row
 

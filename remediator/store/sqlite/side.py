@@ -10,9 +10,9 @@ from typing import cast
 from remediator.clock import SystemClock
 from remediator.errors import StoreUnavailable
 from remediator.store import upgrade
-from remediator.store.file import Lock, check_place, connect, unavailable
 from remediator.store.sides import Side
-from remediator.store.sqlite_tx import COUNTERS, SqliteTx
+from remediator.store.sqlite.file import Lock, check_place, connect, unavailable
+from remediator.store.sqlite.tx import COUNTERS, SqliteTx
 from remediator.store.tx import Row
 
 

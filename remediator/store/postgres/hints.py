@@ -20,7 +20,7 @@ import structlog
 
 from remediator.contracts import Hint
 from remediator.errors import StoreUnavailable
-from remediator.store.postgres_link import Changed, Link, tell
+from remediator.store.postgres.link import Changed, Link, tell
 
 log = structlog.get_logger()
 

@@ -7,12 +7,12 @@ from itertools import islice
 from typing import Any, cast
 
 from remediator.errors import StoreUnavailable
-from remediator.store import postgres_schema
 from remediator.store.limits import Limits
-from remediator.store.postgres_calls import check_driver
-from remediator.store.postgres_link import CommitLost, Link, tell
+from remediator.store.postgres import schema as postgres_schema
+from remediator.store.postgres.calls import check_driver
+from remediator.store.postgres.link import CommitLost, Link, tell
 from remediator.store.sides import Side
-from remediator.store.sqlite_tx import COUNTERS
+from remediator.store.sqlite.tx import COUNTERS
 from remediator.store.tx import Row
 
 _AT_ONCE = 1_000

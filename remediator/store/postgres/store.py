@@ -24,24 +24,15 @@ from remediator.contracts import (
 )
 from remediator.errors import LeaseLost
 from remediator.model import AuditEvent, Instant, Millis, Run
-from remediator.store import (
-    admit,
-    claims,
-    judging,
-    moves,
-    outbox,
-    postgres_admits,
-    postgres_claims,
-    prune,
-    sealing,
-    trail,
-)
-from remediator.store.postgres_calls import PostgresCalls
-from remediator.store.postgres_seen import FORGET
-from remediator.store.postgres_tx import CLASS, NUMBERING, SEALING, PostgresTx
+from remediator.store import admit, claims, judging, moves, outbox, prune, sealing, trail
+from remediator.store.postgres import admits as postgres_admits
+from remediator.store.postgres import claims as postgres_claims
+from remediator.store.postgres.calls import PostgresCalls
+from remediator.store.postgres.seen import FORGET
+from remediator.store.postgres.tx import CLASS, NUMBERING, SEALING, PostgresTx
 from remediator.store.rejected import Rejected
+from remediator.store.sqlite.writer import Undo
 from remediator.store.tx import UPKEEP, Tx
-from remediator.store.writer import Undo
 
 _ALONE = f"SELECT pg_try_advisory_xact_lock({CLASS}, {SEALING})"
 _NUMBERED = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM remediator_audit"

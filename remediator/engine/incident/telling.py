@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from remediator.engine.incident import Turn
+from remediator.engine.incident.turn import Turn
 from remediator.model import MINUTE, AuditEvent, Incident, Instant, Message, Millis, Run, RunId, span
 from remediator.notify import incident as texts
 from remediator.notify.audience import Heard, Routing

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 
 from remediator.contracts import Action, NewEffect, Nothing, Observed
-from remediator.engine.acting import unknown
 from remediator.engine.case import Case
 from remediator.engine.execute import pure
-from remediator.engine.returning import returned, returning
-from remediator.engine.settling import ask, too_late
+from remediator.engine.states.acting import unknown
+from remediator.engine.states.returning import returned, returning
+from remediator.engine.states.settling import ask, too_late
 from remediator.engine.step import NO_EXTRA, Admit, End, Extra, Go, Later, Step, Wait
 from remediator.errors import ActionError, Refused
 from remediator.model import (

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from remediator.contracts import Store
 from remediator.engine.headline import following
-from remediator.engine.incident import Turn, next_call
+from remediator.engine.incident.telling import Telling
+from remediator.engine.incident.turn import Turn, next_call
 from remediator.engine.policies import Policies
-from remediator.engine.telling import Telling
 from remediator.errors import NotFound
 from remediator.model import Incident, Instant, Run, State
 from remediator.notify import incident as texts

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from remediator.contracts import Clock
-from remediator.store.file import connect, unavailable
-from remediator.store.sqlite_tx import SqliteTx
-from remediator.store.writer import Call, Group, Taking
+from remediator.store.sqlite.file import connect, unavailable
+from remediator.store.sqlite.tx import SqliteTx
+from remediator.store.sqlite.writer import Call, Group, Taking
 
 T = TypeVar("T")
 _GROUP = 512

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from remediator.contracts import Action
-from remediator.engine.acting import applied
 from remediator.engine.case import Case
 from remediator.engine.execute import pure
-from remediator.engine.guards import not_quarantined, paused
+from remediator.engine.states.acting import applied
+from remediator.engine.states.guards import not_quarantined, paused
 from remediator.engine.step import End, Extra, Go, Later, Reissue, Step, Wait
 from remediator.errors import ActionError, Braked, Refused
 from remediator.model import Control, ControlKind, Intent, IntentOutcome, Landed, Outcome, Reason, State

@@ -15,7 +15,7 @@ from remediator.contracts import Move
 from remediator.errors import Conflict
 from remediator.model import Instant, IntentOutcome, Origin, Run, RunId, State
 from remediator.store import brakes, moves, outbox, rows, trail
-from remediator.store.postgres_lane import Item
+from remediator.store.postgres.lane import Item
 from remediator.store.rows import RUN, encode
 from remediator.store.tx import Tx
 

@@ -13,18 +13,21 @@ from remediator import failpoint, metrics
 from remediator.contracts import Admission, Clock, Delivery, Hint, Match, Move, Receipt, Receiver
 from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
 from remediator.model import Instant, Run
-from remediator.store import moved, postgres_admits, postgres_moves, postgres_schema, rewind
+from remediator.store import moved, rewind
 from remediator.store.limits import Limits
-from remediator.store.postgres_claims import Held, Sending
-from remediator.store.postgres_hints import Hints
-from remediator.store.postgres_intake import IntakeLane, Taking
-from remediator.store.postgres_lane import Item, Lane
-from remediator.store.postgres_link import Changed, Link, Server, tell
-from remediator.store.postgres_looks import Looks
-from remediator.store.postgres_pool import Pool, Work, nothing
-from remediator.store.postgres_seen import Seen, SharedHistory
-from remediator.store.postgres_tx import PostgresTx
-from remediator.store.postgres_watch import Watch
+from remediator.store.postgres import admits as postgres_admits
+from remediator.store.postgres import moves as postgres_moves
+from remediator.store.postgres import schema as postgres_schema
+from remediator.store.postgres.claims import Held, Sending
+from remediator.store.postgres.hints import Hints
+from remediator.store.postgres.intake import IntakeLane, Taking
+from remediator.store.postgres.lane import Item, Lane
+from remediator.store.postgres.link import Changed, Link, Server, tell
+from remediator.store.postgres.looks import Looks
+from remediator.store.postgres.pool import Pool, Work, nothing
+from remediator.store.postgres.seen import Seen, SharedHistory
+from remediator.store.postgres.tx import PostgresTx
+from remediator.store.postgres.watch import Watch
 from remediator.store.sql import SqlStore
 from remediator.store.tx import BRAKES, Tx, insert
 

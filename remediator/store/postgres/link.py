@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from remediator.contracts import Clock, Hint
 from remediator.errors import ConfigurationError, Conflict, StoreError, StoreUnavailable
 from remediator.store.limits import Limits
-from remediator.store.postgres_tx import PostgresTx
+from remediator.store.postgres.tx import PostgresTx
 
 if TYPE_CHECKING:
     import psycopg

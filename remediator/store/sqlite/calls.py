@@ -14,16 +14,16 @@ from remediator.contracts import Clock, Delivery, Hint, Match, Receipt, Receiver
 from remediator.errors import StoreError, StoreUnavailable
 from remediator.model import Instant
 from remediator.store import claims, moved, rewind, upgrade
-from remediator.store.file import Lock, check_place, connect, unavailable
 from remediator.store.history import History
 from remediator.store.intake import Intake
 from remediator.store.known import LAST_FORGOTTEN, LOAD
 from remediator.store.limits import Limits
 from remediator.store.rejected import Rejected
-from remediator.store.sqlite_tx import SqliteTx
-from remediator.store.threads import Checkpoints, Readers, WriterThread, truncate
+from remediator.store.sqlite.file import Lock, check_place, connect, unavailable
+from remediator.store.sqlite.threads import Checkpoints, Readers, WriterThread, truncate
+from remediator.store.sqlite.tx import SqliteTx
+from remediator.store.sqlite.writer import Call, Group, Taking
 from remediator.store.tx import Tx
-from remediator.store.writer import Call, Group, Taking
 
 T = TypeVar("T")
 _TICK = 0.1

@@ -20,10 +20,10 @@ from typing import Any
 from remediator.contracts import Admission, Move
 from remediator.errors import LeaseLost, StoreUnavailable
 from remediator.model import Run
-from remediator.store.postgres_link import Changed, CommitLost, Link
-from remediator.store.postgres_pool import Pool, Work, nothing, unless
-from remediator.store.postgres_tx import PostgresTx
-from remediator.store.writer import Undo
+from remediator.store.postgres.link import Changed, CommitLost, Link
+from remediator.store.postgres.pool import Pool, Work, nothing, unless
+from remediator.store.postgres.tx import PostgresTx
+from remediator.store.sqlite.writer import Undo
 
 _GROUP = 48
 """Pieces of work in one transaction at most: beyond 64 nested ones PostgreSQL gets slow."""

@@ -20,9 +20,9 @@ from remediator import failpoint
 from remediator.contracts import Clock, Delivery, Match, Receipt
 from remediator.errors import Conflict, PayloadError, StoreError, StoreUnavailable
 from remediator.store import surges
-from remediator.store.file import error_code, unavailable
 from remediator.store.intake import ALERT, EVENT, UPDATE, Intake
-from remediator.store.sqlite_tx import SqliteTx
+from remediator.store.sqlite.file import error_code, unavailable
+from remediator.store.sqlite.tx import SqliteTx
 from remediator.store.tx import Row
 
 _ROWS = 64

@@ -9,9 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from remediator.errors import StoreUnavailable
-from remediator.store.postgres_link import Changed, CommitLost, Link, again, tell
-from remediator.store.postgres_tx import PostgresTx
-from remediator.store.writer import Undo
+from remediator.store.postgres.link import Changed, CommitLost, Link, again, tell
+from remediator.store.postgres.tx import PostgresTx
+from remediator.store.sqlite.writer import Undo
 
 T = TypeVar("T")
 Work = Callable[[PostgresTx], Any]

@@ -15,10 +15,10 @@ from functools import partial
 from typing import Any
 
 from remediator.errors import StoreError, StoreUnavailable
-from remediator.store.postgres_lane import hand_on
-from remediator.store.postgres_link import Changed, Link
-from remediator.store.postgres_pool import Pool, Work
-from remediator.store.postgres_tx import PostgresTx
+from remediator.store.postgres.lane import hand_on
+from remediator.store.postgres.link import Changed, Link
+from remediator.store.postgres.pool import Pool, Work
+from remediator.store.postgres.tx import PostgresTx
 
 _GROUP = 48
 """Looks in one snapshot at most, so that none waits long for those before it."""

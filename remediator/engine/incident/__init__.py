@@ -1,0 +1,1 @@
+"""Incidents: what is due, who is told what, until somebody has it."""

@@ -1,0 +1,1 @@
+"""What a run does in each state of its graph."""
