@@ -82,9 +82,11 @@ def wake(tx: Tx, id: RunId) -> None:
     _wake(tx, [id])
 
 
-def wake_held(tx: Tx, reason: Reason) -> None:
-    """Make the open runs that wait for this reason due now, without waiting for their own next look."""
-    _wake(tx, tx.hold(_HELD, {"reason": reason.value, "now": tx.now}))
+def wake_held(tx: Tx, reasons: Sequence[Reason]) -> None:
+    """Make the open runs that wait for one of these due now, without waiting for their own next look."""
+    held = {id for reason in reasons for (id,) in tx.all(_HELD, {"reason": reason.value, "now": tx.now})}
+    if held:
+        _wake(tx, tx.hold(_STILL_OPEN, {}, "runs", sorted(held)))  # at once, or their order is not one
 
 
 def wake_about(tx: Tx, alerts: Sequence[int], joined: Collection[int] = ()) -> Collection[int]:

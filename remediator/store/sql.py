@@ -181,11 +181,7 @@ class SqlStore(ABC):
     async def wake_held(self, reasons: Sequence[Reason]) -> None:
         # A transaction of its own, after the one that lifts what they wait for: a run that was claimed
         # before then may still wait for it, and is woken; one that is claimed after it finds it gone.
-        def work(tx: Tx) -> None:
-            for reason in reasons:
-                claims.wake_held(tx, reason)
-
-        await self._write(work)
+        await self._write(lambda tx: claims.wake_held(tx, reasons))
 
     # ------------------------------------------------------------ approvals
 

@@ -274,3 +274,12 @@ def test_an_id_is_given_out_once(link: Link) -> None:
     ids = link.write(work, nothing, nothing) + link.write(work, nothing, nothing)
     assert len(ids) == len(set(ids)) == 340
     link.close()
+
+
+def test_ids_are_fetched_at_once_only_for_what_wants_some(link: Link) -> None:
+    def work(tx: PostgresTx) -> list[int]:
+        tx.reserve({"audit": 0, "intent": 3})
+        return [tx.id("intent") for _ in range(3)]
+
+    assert link.write(work, nothing, nothing) == [1, 2, 3]
+    link.close()

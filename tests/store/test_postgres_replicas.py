@@ -192,6 +192,24 @@ async def test_bodies_and_runs_never_wait_for_each_other_in_a_circle(database: s
     assert deadlocks(database) == before
 
 
+async def test_runs_that_wait_for_different_things_are_woken_in_one_order(database: str, pair: Pair) -> None:
+    """Whoever moves several of them at the same time locks them in the order of their ids."""
+    low, high = await runs(pair, 2)
+    later = Instant(pair[0].now + HOUR)
+    await pair[0].move(low, reason=Reason.STORM, next_at=later)
+    await pair[0].move(high, reason=Reason.PAUSED, next_at=later)
+    own = "SELECT 1 FROM run WHERE id = %s FOR UPDATE NOWAIT"
+    async with await psycopg.AsyncConnection.connect(database) as other:
+        await other.execute(own, (low.id,))
+        waking = asyncio.create_task(pair[1].store.wake_held((Reason.PAUSED, Reason.STORM)))
+        while not await (await other.execute(_BLOCKED)).fetchone():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await other.execute(own, (high.id,))
+        await other.commit()
+    await waking
+    assert {run.id for run in await pair[0].store.claim("one", 9)} == {low.id, high.id}
+
+
 def deadlocks(database: str) -> int:
     """How many the server has broken. A connection tells of its own at its end at the latest."""
     others = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"

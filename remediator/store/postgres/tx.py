@@ -116,6 +116,7 @@ class PostgresTx:
     def reserve(self, counts: Mapping[str, int]) -> None:
         """Fetch ids that this transaction will want, so many of each counter, in one round trip. What it does
         not use is lost."""
+        counts = {counter: count for counter, count in counts.items() if count}  # of none there is no first
         if sum(counts.values()) > 1:
             fetched = ", ".join(f"remediator_ids('{counter}', :{counter})" for counter in counts)
             row = self.one(f"SELECT {fetched}", counts)
