@@ -66,7 +66,8 @@ def _store(settings: Settings) -> Finding:
     if version < VERSION:
         said = f"schema {version}; the daemon migrates it to {VERSION} when it starts"
         return "store", url.shown, True, said
-    return "store", url.shown, True, f"schema {version}" + ("" if version == VERSION else ", a newer one")
+    newer = "" if version == VERSION else f", newer than {VERSION}, which may work on it"
+    return "store", url.shown, True, f"schema {version}{newer}"
 
 
 async def _connection(settings: Settings, name: str) -> Finding:

@@ -33,15 +33,17 @@ async def migrate(
     before = await asyncio.to_thread(schema_version, url)
     value = {"store": url.shown, "from": before, "to": VERSION, "version": VERSION}
     if check:
-        current = before == VERSION
+        current = before is not None and before >= VERSION
         said = "is current" if current else f"is to be migrated to {VERSION}"
+        if before is not None and before > VERSION:
+            said = f"is newer than {VERSION}, which may work on it"
         call.print(value, f"{url.shown}: version {before or '(no tables)'} {said}")
         return FINE if current else NO
     store = wiring.store(call.settings)
     await store.open()
     await store.close()
-    if before == VERSION:
-        call.print(value, f"{url.shown} is at version {VERSION} already")
+    if before is not None and before >= VERSION:
+        call.print(value, f"{url.shown} is at version {before} already")
     else:
         call.print(value, f"{url.shown}: version {before or '(no tables)'} → {VERSION}")
     return FINE

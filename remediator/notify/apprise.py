@@ -22,6 +22,7 @@ TIMEOUT = 10.0
 """Seconds for one message, the wait for a free thread included."""
 _GRAVE = {Severity.P1: "failure", Severity.P2: "failure", Severity.P3: "warning", Severity.P4: "info"}
 _SECRET = re.compile(r"[^/?&=:@#;,]{4,}")
+_ADDRESS = re.compile(r"([A-Za-z0-9+.-]+)://\S+")
 
 
 class AppriseNotifier:
@@ -96,10 +97,11 @@ class AppriseNotifier:
             raise NotificationError(f"notifier {self.name}: not delivered{self._because(said)}")
 
     def _because(self, said: _Said) -> str:
-        """What Apprise logged, without any word of the URL beyond its scheme."""
+        """What Apprise logged, without any word of the URL beyond its scheme. Addresses go as a whole: a
+        word of one may be a secret although it is short."""
         if not said.lines:
             return ""
-        found = "; ".join(said.lines)[:500]
+        found = _ADDRESS.sub(r"\1://***", "; ".join(said.lines)[:500])
         secret = self._url.partition("://")[2]
         words = {*_SECRET.findall(secret), *_SECRET.findall(unquote(secret))}
         for word in sorted(words, key=len, reverse=True):

@@ -31,7 +31,11 @@ class Side(ABC):
 
     @abstractmethod
     def version(self) -> str | None:
-        """The version of its schema; None if it has no tables. Keeps nobody out."""
+        """The version of its schema; None if it has no tables. Keeps nobody out.
+
+        Raises:
+            ConfigurationError: it is no store, or one that only newer versions may work on.
+        """
 
     @abstractmethod
     def make(self) -> None:
@@ -88,7 +92,7 @@ def schema_version(url: str) -> str | None:
     """The version of a store's schema; None if it has no tables yet. Needs no lock.
 
     Raises:
-        ConfigurationError: it is no store.
+        ConfigurationError: it is no store, or one that only newer versions may work on.
         StoreUnavailable: it cannot be reached.
     """
     made = side(url)

@@ -46,6 +46,32 @@ def test_a_store_that_cannot_be_used_is_not_well(tmp_path: Path) -> None:
         assert "hunter2" not in said
 
 
+def become(home: Path, found: str, oldest_code: str) -> None:
+    """What a newer version's migration leaves."""
+    with sqlite3.connect(home / "r.db") as file:
+        file.execute("UPDATE alembic_version SET version_num = ?", (found,))
+        file.execute("UPDATE meta SET value = ? WHERE key = 'oldest_code'", (oldest_code,))
+
+
+def test_a_newer_schema_is_well_only_where_this_version_may_work_on_it(tmp_path: Path) -> None:
+    here = "sqlite:///./r.db"
+    assert asked(tmp_path, here, "store", "migrate").code == 0
+    become(tmp_path, "9999", "0001")
+    well, said = store(tmp_path, here)
+    assert well
+    assert said.startswith("schema 9999, newer than 0")
+    for verb in (("store", "migrate", "--check"), ("store", "migrate")):
+        answer = asked(tmp_path, here, *verb)
+        assert (answer.code, answer.json["from"]) == (0, "9999")
+    become(tmp_path, "9999", "9000")
+    well, said = store(tmp_path, here)
+    assert not well
+    assert "the oldest that may work on it is 9000: start the newer version" in said
+    refused = asked(tmp_path, here, "store", "migrate", "--check")
+    assert refused.code == 2
+    assert "the oldest that may work on it is 9000: start the newer version" in refused.err
+
+
 def test_who_asks_in_the_wrong_directory_is_told_so(tmp_path: Path) -> None:
     said = Program(tmp_path, {})("alerts", "list")
     assert said.code == 3

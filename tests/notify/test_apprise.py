@@ -99,8 +99,12 @@ async def test_a_service_that_hangs_is_left_after_the_timeout(hook: Hook) -> Non
     assert time.monotonic() - began < 0.9
 
 
-async def test_unknown_scheme_is_named_without_the_rest() -> None:
+@pytest.mark.parametrize(
+    "rest", ["very-secret-token", "tok/very-secret-token", "al:pw9@host/x", "t%6Fk/very-secret"]
+)
+async def test_unknown_scheme_is_named_without_the_rest(rest: str) -> None:
     with pytest.raises(NotificationError) as raised:
-        await AppriseNotifier("primary", "pagr://very-secret-token").send(MESSAGE)
+        await AppriseNotifier("primary", f"pagr://{rest}").send(MESSAGE)
     assert "pagr://***" in str(raised.value)
-    assert "very-secret" not in str(raised.value)
+    for word in ("very-secret", "tok/", "t%6Fk", "pw9"):
+        assert word not in str(raised.value)

@@ -14,6 +14,7 @@ from remediator.store.postgres.link import CommitLost, Link, tell
 from remediator.store.sides import Side
 from remediator.store.sqlite.tx import COUNTERS
 from remediator.store.tx import Row
+from remediator.store.upgrade import oldest_code, refuse_newer
 
 _AT_ONCE = 1_000
 """Rows that are in memory at once."""
@@ -36,7 +37,10 @@ class PostgresSide(Side):
 
     def version(self) -> str | None:
         self._link = self._connect()
-        return postgres_schema.version(self._link.connection)
+        found = postgres_schema.version(self._link.connection)
+        if found is not None:
+            refuse_newer(found, oldest_code(self._link.connection))
+        return found
 
     def make(self) -> None:
         link = self._connect()

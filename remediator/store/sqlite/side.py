@@ -30,7 +30,10 @@ class SqliteSide(Side):
             return None
         try:
             self._connection = connect(self._path, read_only=True)
-            return upgrade.version(self._connection)
+            found = upgrade.version(self._connection)
+            if found is not None:
+                upgrade.refuse_newer(found, upgrade.oldest_code(self._connection))
+            return found
         except sqlite3.Error as error:
             raise unavailable(error, self._path) from error
 
