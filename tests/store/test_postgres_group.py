@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -40,6 +42,7 @@ from remediator.store.postgres.tx import PostgresTx
 from tests.store.world import START, Lines, World, alert, limit, opening
 
 EVENT = AuditEvent(kind="test.done")
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest_asyncio.fixture
@@ -67,6 +70,15 @@ def transactions(database: str) -> int:
     return 0 if row is None else int(row[0])
 
 
+def sessions(database: str) -> int:
+    with psycopg.connect(database, application_name="test") as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name LIKE 'remediator%'"
+        ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 async def test_they_share_transactions(database: str, one: World) -> None:
     runs = await claimed(one, 40)
     before = transactions(database)
@@ -74,6 +86,25 @@ async def test_they_share_transactions(database: str, one: World) -> None:
     assert transactions(database) - before < 20  # the first goes alone, the others meet
     assert {run.state for run in moved} == {State.GUARD}
     assert (await one.kinds()).count("test.done") == 80
+
+
+async def test_a_daemon_keeps_as_many_connections_as_operators_are_told(database: str, one: World) -> None:
+    """Reads, looks, moves, admissions, deliveries, the watch and the hints at once, and again and again."""
+    told = [
+        re.search(r"(\d+) connections", (DOCS / name).read_text()) for name in ("store.md", "operations.md")
+    ]
+    runs = await claimed(one, 60)
+    most = 0
+    for at in range(0, 60, 20):
+        ten, others = runs[at : at + 10], runs[at + 10 : at + 20]
+        await asyncio.gather(
+            *(one.move(run, State.GUARD) for run in ten),
+            *(one.admit(run, 1) for run in others),
+            *(one.store.run(run.id) for run in ten),
+            *(one.store.find_runs(limit=1) for _ in range(20)),
+        )
+        most = max(most, sessions(database))
+    assert [said and int(said[1]) for said in told] == [most, most]
 
 
 async def test_a_budget_is_counted_within_the_group(one: World) -> None:
