@@ -19,6 +19,8 @@ from remediator.model import DAEMON, AuditEvent, ControlKind
 from remediator.store import VERSION, open_store, schema
 from remediator.store.migrations import migrate
 from remediator.store.sqlite.file import file_system, refuse_network
+from remediator.store.sqlite.threads import Readers
+from remediator.store.sqlite.tx import SqliteTx
 from tests.store.world import START, Lines, World, alert
 
 HOLDER = """
@@ -320,4 +322,20 @@ async def test_an_older_file_that_was_put_back_is_opened_paused_and_people_are_t
     store = store_at(path)
     await store.open()
     assert len(await store.audit(kind="control.paused")) == 1  # said once
+    await store.close()
+
+
+async def test_a_reader_knows_nothing_of_the_snapshot_before(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    store = store_at(path)
+    await store.open()
+    readers = Readers(path, DrivenClock(START), threads=1)
+
+    def count(tx: SqliteTx) -> int:
+        return tx.known("events", lambda: len(tx.all("SELECT id FROM audit_event")))
+
+    before = readers.here(count, 5)
+    await store.record((AuditEvent(kind="audit.read"),))
+    assert readers.here(count, 5) == before + 1
+    readers.close()
     await store.close()

@@ -244,6 +244,7 @@ class SqliteCalls:
             tx = self._tx
             assert tx is not None
             tx.now = self._clock.now()
+            tx.forget()
             try:
                 return work(tx)
             except sqlite3.Error as error:

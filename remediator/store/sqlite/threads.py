@@ -132,6 +132,7 @@ class Readers:
                 self._local.tx = tx
                 self._open.append(tx.connection)
             tx.now = self._clock.now()
+            tx.forget()  # what the last snapshot held is not what this one holds
             connection = tx.connection
             connection.set_progress_handler(lambda: time.monotonic() > deadline, 20_000)
             connection.execute("BEGIN")
