@@ -24,6 +24,14 @@ UPKEEP = "upkeep"
 LOCKS = (OPENINGS, RETURNS, BRAKES, UPKEEP)
 
 
+class Undo(Exception):
+    """Carries an answer that must leave nothing behind."""
+
+    def __init__(self, answer: object) -> None:
+        super().__init__("rolled back")
+        self.answer = answer
+
+
 class Tx(Protocol):
     """One transaction. Statements are portable SQL with `:name` parameters, never built from values.
 

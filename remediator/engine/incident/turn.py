@@ -10,8 +10,6 @@ import msgspec
 from remediator.model import Incident, IncidentProgress, Instant, Millis, span
 from remediator.policy.escalation import LOG, Escalation, Step
 
-UNKNOWN_CHAIN = "unknown chain"
-
 
 @dataclass(frozen=True, slots=True)
 class Call:

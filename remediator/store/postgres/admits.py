@@ -39,7 +39,7 @@ Wanted = tuple[Run, Admission]
 
 
 def together(tx: Tx, items: Sequence[Item], lease: Instant) -> Sequence[Item]:
-    """As `postgres_lane.Together`, for admissions."""
+    """As `lane.Together`, for admissions."""
     first: dict[RunId, tuple[Item, Admission]] = {}
     rest: list[Item] = []
     for item in items:

@@ -23,7 +23,7 @@ from remediator.model import Run
 from remediator.store.postgres.link import Changed, CommitLost, Link
 from remediator.store.postgres.pool import Pool, Work, nothing, unless
 from remediator.store.postgres.tx import PostgresTx
-from remediator.store.sqlite.writer import Undo
+from remediator.store.tx import Undo
 
 _GROUP = 48
 """Pieces of work in one transaction at most: beyond 64 nested ones PostgreSQL gets slow."""

@@ -120,7 +120,7 @@ def write(tx: Tx, wanted: Sequence[Write]) -> Mapping[RunId, Run]:
 
 
 def together(tx: Tx, items: Sequence[Item]) -> Sequence[Item]:
-    """As `postgres_lane.Together`, for moves."""
+    """As `lane.Together`, for moves."""
     first: dict[RunId, Item] = {}
     rest: list[Item] = []
     wanted = [(item, item.wanted) for item in items if isinstance(item.wanted, Move)]

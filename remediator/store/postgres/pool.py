@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from remediator.errors import StoreUnavailable
 from remediator.store.postgres.link import Changed, CommitLost, Link, again, tell
 from remediator.store.postgres.tx import PostgresTx
-from remediator.store.sqlite.writer import Undo
+from remediator.store.tx import Undo
 
 T = TypeVar("T")
 Work = Callable[[PostgresTx], Any]

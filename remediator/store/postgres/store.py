@@ -31,8 +31,7 @@ from remediator.store.postgres.calls import PostgresCalls
 from remediator.store.postgres.seen import FORGET
 from remediator.store.postgres.tx import CLASS, NUMBERING, SEALING, PostgresTx
 from remediator.store.rejected import Rejected
-from remediator.store.sqlite.writer import Undo
-from remediator.store.tx import UPKEEP, Tx
+from remediator.store.tx import UPKEEP, Tx, Undo
 
 _ALONE = f"SELECT pg_try_advisory_xact_lock({CLASS}, {SEALING})"
 _NUMBERED = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM remediator_audit"

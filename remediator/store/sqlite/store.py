@@ -34,7 +34,7 @@ from remediator.store.sql import SqlStore
 from remediator.store.sqlite.calls import SqliteCalls
 from remediator.store.sqlite.file import Place
 from remediator.store.sqlite.tx import SqliteTx
-from remediator.store.sqlite.writer import Undo
+from remediator.store.tx import Undo
 
 
 class SqliteStore(SqliteCalls, SqlStore):

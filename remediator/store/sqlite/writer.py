@@ -23,7 +23,7 @@ from remediator.store import surges
 from remediator.store.intake import ALERT, EVENT, UPDATE, Intake
 from remediator.store.sqlite.file import error_code, unavailable
 from remediator.store.sqlite.tx import SqliteTx
-from remediator.store.tx import Row
+from remediator.store.tx import Row, Undo
 
 _ROWS = 64
 """Rows in one INSERT. Each statement gives up Python's lock once, so fewer statements mean less
@@ -52,14 +52,6 @@ class Promise(Protocol):
     """What a call waits for. Only `done` is asked from the writer's thread."""
 
     def done(self) -> bool: ...
-
-
-class Undo(Exception):
-    """Carries an answer that must leave nothing behind."""
-
-    def __init__(self, answer: object) -> None:
-        super().__init__("rolled back")
-        self.answer = answer
 
 
 class Call:
