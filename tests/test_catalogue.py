@@ -337,7 +337,7 @@ def calls_of_apply(file: Path) -> set[str]:
 
 
 def test_only_the_door_applies_a_plan() -> None:
-    """engine/execute.py calls the action; engine/acting.py calls the door; nobody else calls either."""
+    """The door calls the action, and ACTING calls the door; nobody else calls either."""
     found = {
         file.relative_to(PACKAGE).as_posix(): calls
         for file in PACKAGE.rglob("*.py")
@@ -345,7 +345,7 @@ def test_only_the_door_applies_a_plan() -> None:
     }
     assert found == {
         "engine/execute.py": {"action"},
-        "engine/acting.py": {"case.tools.execute"},
+        "engine/states/acting.py": {"case.tools.execute"},
     }
 
 
