@@ -21,8 +21,8 @@ WHERE policy = :policy AND target IN (:targets) AND outcome IS NULL AND origin <
 _OPEN_RUNS = """
 SELECT COUNT(*) FROM run WHERE policy = :policy AND outcome IS NULL AND origin <> 'lease'
 """
-_LOOK = Millis(5 * SECOND)
-"""Every worker looks as often as that, and learns of what is held longer in time."""
+_LOOK = Millis(7 * SECOND)
+"""Every worker looks every 5 s and learns of what is held longer in time; the commit may take 2 s."""
 
 Wanted = tuple[AlertId, Alert, Opening]
 

@@ -166,7 +166,7 @@ class Webhooks:
             receipt = await store.accept(delivery, policies.matching())
         self._count(route, parsed, receipt)
         if receipt.due is not None:
-            daemon.wake((receipt.due - now) / SECOND)
+            daemon.wake((receipt.due - await store.now()) / SECOND)  # the commit took its time too
         return (
             b'{"accepted":%d,"repeated":%d,"resolved":%d,"updated":%d,"rejected":%d,"truncated":%d,"test":%b}'
             % (

@@ -131,8 +131,10 @@ class IntakeLane:
 
     def _join(self, group: Sequence[Taking]) -> list[Taking]:
         """What came while the group waited for its senders' locks goes along, if it is of these senders."""
-        senders = {taking.delivery.sender for taking in group}
         joined: list[Taking] = []
+        if self._next:  # those came before
+            return joined
+        senders = {taking.delivery.sender for taking in group}
         while len(group) + len(joined) < _GROUP:
             try:
                 item = self._queue.get_nowait()
