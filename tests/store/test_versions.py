@@ -194,6 +194,7 @@ def test_the_former_daemon_goes_on_while_the_new_one_migrates(
             assert old.process.running
             assert old.http.get("/readyz").status_code == 200
             assert len(old.runs()) == 9
+            assert new.get("audit/verify")["whole"]
             new.stop()
             assert old.post(firing(queue="alone")) == 200
             old.until(lambda: old.runs()[-1]["outcome"] == "succeeded", "the former one works on", seconds=60)
@@ -202,6 +203,44 @@ def test_the_former_daemon_goes_on_while_the_new_one_migrates(
                 ["a", "alone", *(f"{which}{number}" for which in ("old", "new") for number in range(4))]
             )
             assert TOKEN not in (homes[0] / "daemon.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_file_of_the_former_daemon_is_migrated_with_all_that_was_open(tmp_path: Path, former: Path) -> None:
+    """As an installation on SQLite is upgraded; the former process was killed, so it has tidied up nothing."""
+    held = POLICY.replace("name: grow", "name: held").replace("QueueHigh", "Held").replace("for: 1s", "for: 8s")
+    with Provider() as provider:
+        files = {
+            "grow.yaml": POLICY.format(url=provider.url),
+            "held.yaml": held.format(url=provider.url),
+            "escalation.yaml": ESCALATION,
+        }
+        more = {
+            "connections": {"recorder": {"kind": "http", "url": provider.url}},
+            "plugins": ["tests.crash.plugin"],
+        }
+        Former.package = former
+        done, waits = firing(queue="done"), firing("Held", queue="waits")
+        with Former(tmp_path, files, **more) as old:
+            old.start(timeout=60)
+            assert old.post(done) == 200
+            old.until(lambda: [run["outcome"] for run in old.runs()] == ["succeeded"], "one ends", seconds=40)
+            assert old.post(waits) == 200
+            assert old.runs()[-1]["state"] == "HOLD"
+            before = {event["id"] for event in old.get("audit", limit=500)["items"]}
+            old.kill()
+        with Installation(tmp_path, files, **more) as new:
+            new.start(timeout=60)
+            with sqlite3.connect(new.database) as file:
+                assert file.execute("SELECT version_num FROM alembic_version").fetchall() == [(VERSION,)]
+            assert before <= {event["id"] for event in new.get("audit", limit=500)["items"]}
+            assert new.post(done, waits) == 200  # known: neither is a new episode
+            new.until(
+                lambda: [run["outcome"] for run in new.runs()] == ["succeeded"] * 2, "the other too", seconds=60
+            )
+            assert sorted(call["name"] for call in provider.calls) == ["done", "waits"]
+            assert provider.twice() == []
+            assert new.get("audit/verify")["whole"]
 
 
 def schema(server: Postgres) -> str:
