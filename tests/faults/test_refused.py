@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.scene import Scene
+from tests.servers.fuse import Fuse
 from tests.servers.ports import free_port
 from tests.servers.postgres import Postgres
 
@@ -52,11 +53,20 @@ def gone(stack: ExitStack, home: Path) -> str:
     return f"sqlite:///{path}"
 
 
-REFUSED = {
+def on_a_network(stack: ExitStack, home: Path) -> str:
+    (place := home / "share").mkdir()
+    return f"sqlite:///{stack.enter_context(Fuse(place, 'fuse.sshfs')).place}/remediator.db"
+
+
+REFUSED: dict[Callable[[ExitStack, Path], str], list[str]] = {
     nobody_listens: ["connection refused", "store.url"],
     does_not_sync: ["fsync = off", "set fsync = on"],
     commits_without_sync: ["synchronous_commit = off", "set synchronous_commit = on"],
     of_a_newer_version: ["version 9999", "start the newer version"],
+    on_a_network: [
+        "share is on a network file system (fuse.sshfs)",
+        "put it on a local disk, or use postgresql",
+    ],
     gone: ["gone.db is gone, and was here", "restore a backup"],
 }
 

@@ -207,8 +207,8 @@ def test_the_former_daemon_goes_on_while_the_new_one_migrates(
 
 @pytest.mark.slow
 def test_a_file_of_the_former_daemon_is_migrated_with_all_that_was_open(tmp_path: Path, former: Path) -> None:
-    """As an installation on SQLite is upgraded; the former process was killed, so it has tidied up nothing."""
-    held = POLICY.replace("name: grow", "name: held").replace("QueueHigh", "Held").replace("for: 1s", "for: 8s")
+    """As an installation on SQLite is upgraded. The former process was killed: it has tidied up nothing."""
+    held = POLICY.replace("grow\n", "held\n", 1).replace("QueueHigh", "Held").replace("for: 1s", "for: 8s")
     with Provider() as provider:
         files = {
             "grow.yaml": POLICY.format(url=provider.url),
@@ -236,7 +236,9 @@ def test_a_file_of_the_former_daemon_is_migrated_with_all_that_was_open(tmp_path
             assert before <= {event["id"] for event in new.get("audit", limit=500)["items"]}
             assert new.post(done, waits) == 200  # known: neither is a new episode
             new.until(
-                lambda: [run["outcome"] for run in new.runs()] == ["succeeded"] * 2, "the other too", seconds=60
+                lambda: [run["outcome"] for run in new.runs()] == ["succeeded"] * 2,
+                "the other too",
+                seconds=60,
             )
             assert sorted(call["name"] for call in provider.calls) == ["done", "waits"]
             assert provider.twice() == []
