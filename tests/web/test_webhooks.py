@@ -16,6 +16,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from remediator.contracts import Delivery, Match, Receipt
+from remediator.errors import StoreUnavailable
+from remediator.model import Instant
 from tests.web.served import PAYLOADS, Running, alert, body, serving
 
 BEARER = {"Authorization": "Bearer am-token"}
@@ -61,6 +64,34 @@ def test_an_alert_is_committed_before_the_answer_and_opens_its_run(local: Runnin
     assert run["policy"] == "hold-still"
     assert run["state"] == "HOLD"
     assert run["target"] == "postgres:orders"
+
+
+class GoesAway:
+    """The store; once a delivery is committed it answers nothing any more."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._away = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def accept(self, delivery: Delivery, match: Match) -> Receipt:
+        receipt: Receipt = await self._store.accept(delivery, match)
+        self._away = True
+        return receipt
+
+    async def now(self) -> Instant:
+        if self._away:
+            raise StoreUnavailable("the store did not answer within 2s; try again")
+        now: Instant = await self._store.now()
+        return now
+
+
+def test_what_is_committed_is_answered_so_although_the_store_goes_away(fresh: Running) -> None:
+    fresh.daemon.store = GoesAway(fresh.daemon.store)  # type: ignore[assignment]
+    answer = post(fresh, "am", body(alert("one")), **BEARER)
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
 
 
 def test_a_repeat_is_counted_as_one_and_a_resolve_ends_it(local: Running) -> None:
