@@ -98,10 +98,6 @@ class IntakeLane:
         """Queue a delivery."""
         self._queue.put(taking)
 
-    @property
-    def waiting(self) -> int:
-        return self._queue.qsize()
-
     def stop(self) -> None:
         """Take what is queued, then end. Blocks."""
         self._queue.put(None)
