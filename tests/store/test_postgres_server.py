@@ -17,6 +17,7 @@ from remediator.contracts import Store
 from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
 from remediator.model import AuditEvent, ControlKind, Run, State
 from remediator.store import open_store
+from remediator.store.sides import schema_version
 from tests.servers.postgres import Postgres
 from tests.store.world import START, Lines, World, alert, opening
 
@@ -61,6 +62,28 @@ async def test_a_database_that_holds_other_tables_is_refused(postgres: Postgres)
         connection.execute("CREATE TABLE orders (id int)")
     with pytest.raises(ConfigurationError, match="other tables \\(orders\\)"):
         await store_at(postgres.dsn(dbname="shop")).open()
+
+
+async def test_a_role_that_may_not_make_tables_is_named_with_what_it_lacks(postgres: Postgres) -> None:
+    with psycopg.connect(postgres.superuser_dsn, autocommit=True) as server:
+        server.execute("CREATE ROLE weak LOGIN")
+        server.execute("CREATE DATABASE strict")
+    with psycopg.connect(postgres.dsn(dbname="strict"), autocommit=True) as database:
+        database.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # as it is from version 15 on
+        weak = postgres.dsn(user="weak", dbname="strict")
+        lacks = r"role weak may not make tables in schema public of database strict.* GRANT USAGE, CREATE"
+        with pytest.raises(ConfigurationError, match=lacks):
+            schema_version(weak)  # as doctor asks
+        with pytest.raises(ConfigurationError, match=lacks):
+            await store_at(weak).open()
+        database.execute("GRANT USAGE, CREATE ON SCHEMA public TO weak")  # as it was told
+        store = store_at(weak)
+        await store.open()
+        await store.close()
+        database.execute("REVOKE CREATE ON SCHEMA public FROM weak")  # nothing is to be made any more
+        store = store_at(weak)
+        await store.open()
+        await store.close()
 
 
 async def test_an_encoding_that_cannot_hold_every_alert_is_refused(postgres: Postgres) -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from remediator.store.tx import Row
 
 _TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+_MAY = """
+SELECT current_user, current_database(), current_schema(), has_schema_privilege(current_schema(), 'CREATE')
+"""
 _WAIT = "SET statement_timeout = 0; SET lock_timeout = 0"
 
 
@@ -46,17 +49,36 @@ def bring_up_to_date(connection: Connection[Row]) -> None:
         connection: its own, for its time limits are lifted.
 
     Raises:
-        ConfigurationError: a newer version has migrated it already.
+        ConfigurationError: a newer version has migrated it already, or this role may not make tables.
     """
     found = version(connection)
     if _usable(connection, found):
         return
+    must_create(connection)
     connection.execute(_WAIT, prepare=False)
     connection.execute(f"SELECT pg_advisory_lock({CLASS}, {MIGRATING})")
     if not _usable(connection, version(connection)):
         from remediator.store.migrations import migrate_postgres
 
         migrate_postgres(connection)
+
+
+def must_create(connection: Connection[Row]) -> None:
+    """Raise ConfigurationError unless this role may make tables. From PostgreSQL 15 on, nobody but its owner
+    may do so in the schema `public` of a new database (its release notes, "Migration to Version 15")."""
+    row = connection.execute(_MAY).fetchone()
+    assert row is not None
+    role, database, schema, may = row
+    if schema is None:
+        raise ConfigurationError(
+            f"store.url: no schema of the search_path of role {role} exists in database {database}; "
+            "make one, or set search_path"
+        )
+    if not may:
+        raise ConfigurationError(
+            f"store.url: the role {role} may not make tables in schema {schema} of database {database}; "
+            f"let it own the database, or GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}"
+        )
 
 
 def _usable(connection: Connection[Row], found: str | None) -> bool:

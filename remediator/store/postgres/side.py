@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, cast
 
 from remediator.errors import StoreUnavailable
+from remediator.store import VERSION
 from remediator.store.limits import Limits
 from remediator.store.postgres import schema as postgres_schema
 from remediator.store.postgres.calls import check_driver
@@ -38,7 +39,9 @@ class PostgresSide(Side):
     def version(self) -> str | None:
         self._link = self._connect()
         found = postgres_schema.version(self._link.connection)
-        if found is not None:
+        if found is None or found < VERSION:
+            postgres_schema.must_create(self._link.connection)
+        else:
             refuse_newer(found, oldest_code(self._link.connection))
         return found
 
