@@ -64,8 +64,11 @@ def http_protocol(within: float) -> type[asyncio.Protocol]:
         def _part(self) -> None:
             if self._deaf():
                 self.transport.abort()
-            else:  # it reads, or what it asked for is still being made: both have until shutdown_timeout
-                self._watch = self.loop.call_later(DEAF, self._part)
+                return
+            if self._left() <= 0 and not self.transport.is_closing():
+                self._refuse(408, late)
+            # Else it reads, or what it asked for is still being made: both have until shutdown_timeout.
+            self._watch = self.loop.call_later(DEAF, self._part)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -92,11 +95,15 @@ def http_protocol(within: float) -> type[asyncio.Protocol]:
             if self._deaf():
                 self.transport.abort()
                 return
-            left = within if self._since is None else self._since + within - self.loop.time()
+            left = self._left()
             if left > 0.001:
                 self._watch = self.loop.call_later(left, self._look)
             elif not self.transport.is_closing():
                 self._refuse(408, late)
+
+        def _left(self) -> float:
+            """Seconds that the request still has to arrive."""
+            return within if self._since is None else self._since + within - self.loop.time()
 
         def _deaf(self) -> bool:
             """Whether the client has read nothing of its answer since the last look."""
