@@ -182,8 +182,8 @@ def test_a_change_by_a_person_in_between_is_left_alone(tmp_path: Path, google: G
         assert google.run.traffic("film-api") == {OLD: 30, NEW: 70}
         assert len(google.shifts()) == 1
         assert "changed by somebody else" in json.dumps(run["events"])
-        house.until(lambda: any("Run 1" in one["message"] for one in pager.messages), "the person is told")
-        assert any("Done: nothing was changed" in one["message"] for one in pager.messages)
+        done = "Done: nothing was changed"  # an incident may be declared before its run ends
+        house.until(lambda: any(done in one["message"] for one in pager.messages), "the person is told")
         assert house.get("targets")["items"] == []  # nothing is in doubt: the target is free
 
 
