@@ -25,7 +25,9 @@ THRESHOLD = 80
 
 def main() -> int:
     """Returns 0 only if the run succeeded and the pool is healthy."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Both: what a shell starts in the background ignores SIGINT, unless it says otherwise.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     title(f"remediator demo: {RUNNING + IDLE} stuck sessions fill a connection pool, and nobody is woken")
     try:
         with ExitStack() as running:
