@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
 from remediator.errors import ConfigurationError
 from remediator.store import VERSION
+from remediator.store.tx import Row
 
 _OLDEST_CODE = "SELECT value FROM meta WHERE key = 'oldest_code'"
+NUMBER = "SELECT version_num FROM alembic_version"
 _SCHEMA = Path(__file__).with_name("schema.sql")
 
 
@@ -20,16 +23,27 @@ def version(connection: sqlite3.Connection) -> str | None:
         ConfigurationError: it is a database, but not one of remediator's.
     """
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return recognised(
+        tables, lambda: connection.execute(NUMBER).fetchone(), "name a file of its own for remediator"
+    )
+
+
+def recognised(tables: Set[str], number: Callable[[], Row | None], instead: str) -> str | None:
+    """The version of a schema by its tables; None if there are none.
+
+    Args:
+        number: reads `NUMBER`.
+        instead: what to do where it is not remediator's.
+
+    Raises:
+        ConfigurationError: there are tables, but not remediator's.
+    """
     if not tables:
         return None
-    row = None
-    if {"alembic_version", "alert_event", "meta"} <= tables:
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    row = number() if {"alembic_version", "alert_event", "meta"} <= tables else None
     if row is None:
-        raise ConfigurationError(
-            f"store.url: the database holds other tables ({', '.join(sorted(tables)[:5])}); "
-            "name a file of its own for remediator"
-        )
+        shown = ", ".join(sorted(tables)[:5])
+        raise ConfigurationError(f"store.url: the database holds other tables ({shown}); {instead}")
     return str(row[0])
 
 

@@ -23,7 +23,7 @@ from remediator.store.postgres.hints import Hints
 from remediator.store.postgres.intake import IntakeLane, Taking
 from remediator.store.postgres.lane import Item, Lane
 from remediator.store.postgres.link import Changed, Link, Server, tell
-from remediator.store.postgres.looks import Looks
+from remediator.store.postgres.looks import Look, Looks
 from remediator.store.postgres.pool import Pool, Work, nothing
 from remediator.store.postgres.seen import Seen, SharedHistory
 from remediator.store.postgres.tx import PostgresTx
@@ -333,7 +333,7 @@ class PostgresCalls(SqlStore):
         self._check_open()
         wait = self._limits.intake
         with metrics.STORE["read"].time():
-            return cast(T, await self._awaited(self._looks.put(work, time.monotonic() + wait), wait))
+            return cast(T, await self._awaited(self._looks.put(Look(work, time.monotonic() + wait)), wait))
 
     async def _awaited(self, future: Future[Any], seconds: float) -> Any:
         loop = asyncio.get_running_loop()

@@ -8,8 +8,6 @@ was lost, beginning with the question whether it is there already.
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +18,7 @@ from typing import Any
 from remediator.contracts import Admission, Move
 from remediator.errors import LeaseLost, StoreUnavailable
 from remediator.model import Run
+from remediator.store.postgres.gathering import Gathering
 from remediator.store.postgres.link import Changed, CommitLost, Link
 from remediator.store.postgres.pool import Pool, Work, nothing, unless
 from remediator.store.postgres.tx import PostgresTx
@@ -86,7 +85,7 @@ class Item:
         self.error: BaseException | None = None
 
 
-class Lane:
+class Lane(Gathering[Item]):
     """The thread.
 
     Args:
@@ -110,49 +109,12 @@ class Lane:
         locks: Sequence[str] = (),
         apart: bool,
     ) -> None:
+        super().__init__(connect, name, _GROUP)
         self._together = together
-        self._connect = connect
         self._changed = changed
         self._pool = pool
         self._locks = locks
         self._apart = apart
-        self._link: Link | None = None
-        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def put(self, item: Item) -> Future[Any]:
-        """Queue a piece of work."""
-        self._queue.put(item)
-        return item.future
-
-    def stop(self) -> None:
-        """Do what is queued, then end. Blocks."""
-        self._queue.put(None)
-        self._thread.join()
-        if self._link is not None:
-            self._link.close()
-
-    def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            item = self._queue.get()
-            group: list[Item] = []
-            while True:
-                if item is None:
-                    stopping = True
-                elif item.future.set_running_or_notify_cancel():
-                    group.append(item)
-                if len(group) >= _GROUP or stopping:
-                    break
-                try:
-                    item = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            if group:
-                self._group(group)
 
     def _group(self, group: Sequence[Item]) -> None:
         late = time.monotonic()
@@ -163,9 +125,7 @@ class Lane:
         if len(group) <= 1:
             return self._alone(group)
         try:
-            if self._link is None or not self._link.usable:
-                self._link = self._connect()
-            self._link.write(
+            self._open().write(
                 lambda tx: self._work(tx, group),
                 lambda: _before(group),
                 lambda: _each(group, "after"),

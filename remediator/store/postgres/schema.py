@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from remediator.errors import ConfigurationError
 from remediator.store import VERSION
 from remediator.store.postgres.tx import CLASS, MIGRATING
-from remediator.store.upgrade import oldest_code, refuse_newer
+from remediator.store.upgrade import NUMBER, oldest_code, recognised, refuse_newer
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -28,17 +28,11 @@ def version(connection: Connection[Row]) -> str | None:
         ConfigurationError: there are tables, but not remediator's.
     """
     tables = {row[0] for row in connection.execute(_TABLES)}
-    if not tables:
-        return None
-    row = None
-    if {"alembic_version", "alert_event", "meta"} <= tables:
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    if row is None:
-        raise ConfigurationError(
-            f"store.url: the database holds other tables ({', '.join(sorted(tables)[:5])}); "
-            "give remediator a database, or a schema in its search_path, of its own"
-        )
-    return str(row[0])
+    return recognised(
+        tables,
+        lambda: connection.execute(NUMBER).fetchone(),
+        "give remediator a database, or a schema in its search_path, of its own",
+    )
 
 
 def bring_up_to_date(connection: Connection[Row]) -> None:
