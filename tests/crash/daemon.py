@@ -74,8 +74,12 @@ class Halting(Around):
         return answer
 
 
+_HELD = "UPDATE run SET lease_until = :until WHERE id = :run AND outcome IS NULL AND lease_until IS NULL"
+
+
 class WithoutEpoch(Around):
-    """The compare-and-set on the run's epoch always succeeds."""
+    """The compare-and-set of a move always succeeds: it looks for its epoch, and for a run that is held
+    (between two turns of its worker it is not, which alone keeps most zombies from writing)."""
 
     async def admit(self, run: Run, admission: Admission) -> Run | Held:
         return await self._store.admit(await self._mine(run), admission)
@@ -84,6 +88,8 @@ class WithoutEpoch(Around):
         return await self._store.move(await self._mine(run), move)
 
     async def _mine(self, run: Run) -> Run:
+        values = {"run": run.id, "until": await self._store.now() + Limits().lease}
+        await cast(Any, self._store)._write(lambda tx: tx.run(_HELD, values))
         latest = await self._store.run(run.id)
         return msgspec.structs.replace(run, epoch=latest.epoch)
 
