@@ -16,11 +16,12 @@ from remediator.clients.redis import RedisClient
 from remediator.clock import SteadyClock, SystemClock
 from remediator.contracts import Catalogue, Clock, Context, Receiver, Store
 from remediator.engine.case import Rules, Tools
-from remediator.engine.daemon import Daemon, Manual
+from remediator.engine.daemon import Daemon
 from remediator.engine.execute import Execute
 from remediator.engine.incident.telling import Telling
 from remediator.engine.incident.watch import Incidents
 from remediator.engine.link import Links
+from remediator.engine.manual import Manual
 from remediator.engine.policies import Compile, Policies
 from remediator.engine.threads import Threads
 from remediator.engine.worker import Worker

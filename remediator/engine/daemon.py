@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import msgspec
 import structlog
 
 from remediator import metrics
 from remediator.clock import SteadyClock, SystemClock, beat
-from remediator.contracts import Catalogue, Delivery, Hint, Parsed, Receiver, Store
-from remediator.engine import lease
+from remediator.contracts import Catalogue, Hint, Receiver, Store
+from remediator.engine import lease, manual
 from remediator.engine.announcing import Announcing
 from remediator.engine.authority import refuse
 from remediator.engine.case import nonce
 from remediator.engine.explain import Explanation, explain
 from remediator.engine.incident.watch import Incidents
-from remediator.engine.openings import opening
+from remediator.engine.manual import Wish
 from remediator.engine.policies import Policies
 from remediator.engine.upkeep import (
     ClockWatch,
@@ -32,14 +30,12 @@ from remediator.engine.upkeep import (
     every,
 )
 from remediator.engine.worker import Worker
-from remediator.errors import Conflict, NotFound, StoreError, StoreUnavailable
+from remediator.errors import Conflict, NotFound, StoreError
 from remediator.live.exchange import Exchange
 from remediator.live.flood import Flood
 from remediator.live.hub import Hub
 from remediator.live.report import FloodReport
 from remediator.model import (
-    MANUAL,
-    Alert,
     AlertId,
     Approval,
     AuditEvent,
@@ -51,12 +47,9 @@ from remediator.model import (
     IncidentId,
     Instant,
     Millis,
-    Origin,
     Outcome,
-    Reason,
     Run,
     RunId,
-    Status,
 )
 from remediator.settings import Role, Settings
 
@@ -203,54 +196,18 @@ class Daemon:
     ) -> Run:
         """Run a policy by hand, through all the same guards.
 
-        Args:
-            labels: what the alert would have carried.
-            key: whatever is asked for again with the same key by the same person, for the same policy and
-                labels, is the same run. It is the identity of its episode.
-
-        Raises:
-            NotFound: no such policy in the active set.
-            StoreUnavailable: nobody knows whether it was started; ask again with the same key.
+        Args, Raises: as `manual.Wish` and `manual.start`.
         """
-        active = self.policies.current
-        found = active.policies.get(policy) if active is not None else None
-        if active is None or found is None:
-            known = ", ".join(sorted(active.policies)) if active is not None else "none is loaded"
-            raise NotFound(f"no policy is named {policy!r}; there are: {known}")
-        now = await self.store.now()
-        alert = Alert(
-            sender=MANUAL,
-            fingerprint=_same(key, actor, policy, labels) if key else self.nonce()[:16],
-            status=Status.FIRING,
-            labels={"alertname": f"manual:{policy}", "severity": str(found.severity), **labels},
-            annotations={"reason": reason, "actor": actor},
-            starts_at=now,
-        )
-        started = AuditEvent(
-            kind="run.started", actor=actor, policy=policy, data={"reason": reason, "labels": dict(labels)}
-        )
-        wanted = msgspec.structs.replace(
-            opening(active, self.catalogue, found, alert, now, Origin.HAND), started=started
-        )
-        delivery = Delivery(
-            sender=MANUAL,
-            kind=MANUAL,
-            body=msgspec.json.encode(alert),
-            parsed=Parsed(alerts=((alert, 0),)),
-            revision=active.hash,
-            received_at=now,
-        )
         try:
-            receipt = await self.store.accept(delivery, lambda _alert, _now: (wanted,))
-            for refused in receipt.refused:
-                metrics.ended(refused, Outcome.REFUSED, Reason.OPEN_RUNS)
-            self.wake()
-            (episode,) = receipt.alerts or (await self.store.firing(MANUAL, alert.fingerprint),)
-            (run,) = await self.store.find_runs(alert=episode)
-        except StoreUnavailable as error:
-            do = "ask again with the same key" if key else "look at the policy's runs before you repeat it"
-            raise StoreUnavailable(f"{error}; the run may have been started all the same: {do}") from error
-        return run
+            return await manual.start(
+                self.store,
+                self.policies,
+                self.catalogue,
+                Wish(policy, labels, reason, actor, key),
+                self.nonce,
+            )
+        finally:
+            self.wake()  # also where the answer was lost
 
     async def cancel_run(self, id: RunId, reason: str, actor: str) -> Run:
         """End a run that has not acted.
@@ -399,24 +356,6 @@ async def ended(tasks: Iterable[asyncio.Task[None]], times: int = CANCELLED) -> 
         _, left = await asyncio.wait(left, timeout=1)
     if left:
         log.warning("tasks.left", tasks=sorted(task.get_name() for task in left))
-
-
-class Manual:
-    """Reads back the alerts of runs that people started. A contracts.Receiver, for the store only."""
-
-    kind = MANUAL
-
-    def parse(self, sender: str, body: bytes, now: Instant) -> Parsed:
-        return Parsed(alerts=((self.alert(sender, body, 0, now), 0),))
-
-    def alert(self, sender: str, body: bytes, position: int, now: Instant) -> Alert:
-        return msgspec.json.decode(body, type=Alert)
-
-
-def _same(key: str, actor: str, policy: str, labels: Mapping[str, str]) -> str:
-    """The fingerprint of what is asked for with this key."""
-    said = msgspec.json.encode((key, actor, policy, sorted(labels.items())))
-    return hashlib.sha256(said).hexdigest()[:32]
 
 
 async def _forever(work: Callable[[], Awaitable[None]]) -> None:

@@ -11,10 +11,11 @@ import msgspec
 
 from remediator.contracts import Delivery, Parsed, Store
 from remediator.engine.case import Tools
-from remediator.engine.daemon import Daemon, Manual
+from remediator.engine.daemon import Daemon
 from remediator.engine.execute import Execute
 from remediator.engine.incident.telling import Telling
 from remediator.engine.incident.watch import Incidents
+from remediator.engine.manual import Manual
 from remediator.engine.policies import Policies
 from remediator.engine.worker import Worker
 from remediator.errors import ConfigurationError, NotificationError, StoreError

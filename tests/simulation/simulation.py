@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from remediator.engine.daemon import Manual
+from remediator.engine.manual import Manual
 from remediator.errors import ConfigurationError, Conflict, NotFound, StoreError, StoreUnavailable
 from remediator.model import MANUAL, Alert, AuditEvent, Control, ControlKind, Decision, Instant, Status
 from remediator.policy.cache import Cache

@@ -1,0 +1,115 @@
+"""Runs that people start: the alert that stands for one, and how the store reads it back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from remediator import metrics
+from remediator.contracts import Catalogue, Delivery, Parsed, Store
+from remediator.engine.openings import opening
+from remediator.engine.policies import Policies
+from remediator.errors import NotFound, StoreUnavailable
+from remediator.model import (
+    MANUAL,
+    Alert,
+    AuditEvent,
+    Instant,
+    Origin,
+    Outcome,
+    Reason,
+    Run,
+    Status,
+)
+
+
+class Manual:
+    """Reads back the alerts of runs that people started. A contracts.Receiver, for the store only."""
+
+    kind = MANUAL
+
+    def parse(self, sender: str, body: bytes, now: Instant) -> Parsed:
+        return Parsed(alerts=((self.alert(sender, body, 0, now), 0),))
+
+    def alert(self, sender: str, body: bytes, position: int, now: Instant) -> Alert:
+        return msgspec.json.decode(body, type=Alert)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person asks for.
+
+    labels: what the alert would have carried.
+    key: whatever is asked for again with the same key by the same person, for the same policy and labels,
+        is the same run. It is the identity of its episode.
+    """
+
+    policy: str
+    labels: Mapping[str, str]
+    reason: str
+    actor: str
+    key: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what is asked for with this key."""
+        said = msgspec.json.encode((self.key, self.actor, self.policy, sorted(self.labels.items())))
+        return hashlib.sha256(said).hexdigest()[:32]
+
+
+async def start(
+    store: Store, policies: Policies, catalogue: Catalogue, wish: Wish, nonce: Callable[[], str]
+) -> Run:
+    """Open a run of a policy by hand; it then passes all the same guards.
+
+    Args:
+        nonce: marks what has no key.
+
+    Raises:
+        NotFound: no such policy in the active set.
+        StoreUnavailable: nobody knows whether it was started; ask again with the same key.
+    """
+    active = policies.current
+    found = active.policies.get(wish.policy) if active is not None else None
+    if active is None or found is None:
+        known = ", ".join(sorted(active.policies)) if active is not None else "none is loaded"
+        raise NotFound(f"no policy is named {wish.policy!r}; there are: {known}")
+    now = await store.now()
+    alert = Alert(
+        sender=MANUAL,
+        fingerprint=wish.fingerprint if wish.key else nonce()[:16],
+        status=Status.FIRING,
+        labels={"alertname": f"manual:{wish.policy}", "severity": str(found.severity), **wish.labels},
+        annotations={"reason": wish.reason, "actor": wish.actor},
+        starts_at=now,
+    )
+    started = AuditEvent(
+        kind="run.started",
+        actor=wish.actor,
+        policy=wish.policy,
+        data={"reason": wish.reason, "labels": dict(wish.labels)},
+    )
+    wanted = msgspec.structs.replace(
+        opening(active, catalogue, found, alert, now, Origin.HAND), started=started
+    )
+    delivery = Delivery(
+        sender=MANUAL,
+        kind=MANUAL,
+        body=msgspec.json.encode(alert),
+        parsed=Parsed(alerts=((alert, 0),)),
+        revision=active.hash,
+        received_at=now,
+    )
+    try:
+        receipt = await store.accept(delivery, lambda _alert, _now: (wanted,))
+        for refused in receipt.refused:
+            metrics.ended(refused, Outcome.REFUSED, Reason.OPEN_RUNS)
+        (episode,) = receipt.alerts or (await store.firing(MANUAL, alert.fingerprint),)
+        (run,) = await store.find_runs(alert=episode)
+    except StoreUnavailable as error:
+        do = "ask again with the same key" if wish.key else "look at the policy's runs before you repeat it"
+        raise StoreUnavailable(f"{error}; the run may have been started all the same: {do}") from error
+    return run
