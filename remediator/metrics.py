@@ -107,6 +107,18 @@ STORE_MEASURED_TIMESTAMP_SECONDS = Gauge(
     registry=REGISTRY,
 )
 REDIS_UP = Gauge("remediator_redis_up", "1 while Redis answers; 0 also where none is set", registry=REGISTRY)
+TASK_FAILURES = Counter(
+    "remediator_task_failures",
+    "Faults of the daemon's own tasks; each goes on after one, with back-off",
+    ["task"],
+    registry=REGISTRY,
+)
+TASK_FAILING = Gauge(
+    "remediator_task_failing",
+    "1 from a fault of one of the daemon's own tasks until it is well again",
+    ["task"],
+    registry=REGISTRY,
+)
 CHAIN_HEAD = Info("remediator_audit_chain_head", "Head of the sealed audit chain", registry=REGISTRY)
 POLICIES = Gauge("remediator_policies", "Policies that are loaded", registry=REGISTRY)
 POLICY_SET = Info("remediator_policy_set", "Hash of the policies that are loaded", registry=REGISTRY)

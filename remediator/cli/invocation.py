@@ -90,15 +90,16 @@ class Invocation:
         """The daemon's API: `--server`, else the address of the settings."""
         from remediator.cli.api import Api
 
-        shared = self.shared
-        token = shared.token
-        if shared.server is not None:
-            address = shared.server
-        else:
-            address = _address(self.settings)
+        token = self.shared.token
+        if self.shared.server is None:
             token = token or _operator(self.settings)
-        async with Api(address, token) as api:
+        async with Api(self.address, token) as api:
             yield api
+
+    @property
+    def address(self) -> str:
+        """The daemon's: `--server`, else the one in the settings."""
+        return self.shared.server if self.shared.server is not None else _address(self.settings)
 
     def print(self, value: Any, table: str) -> None:
         """Print JSON or the table, as asked for."""

@@ -102,7 +102,8 @@ async def serving(settings: Settings, make: Callable[[Settings], Daemon] | None 
             await asyncio.wait({serving, waiting, broken}, return_when=asyncio.FIRST_COMPLETED)
             failed = serving.done() or broken.done()
             if broken.done():
-                log.error("store.broken", why=broken.result(), do="the process ends; start it anew")
+                what = "store.broken" if daemon.store.fatal is not None else "task.broken"
+                log.error(what, why=broken.result(), do="the process ends; start it anew")
             broken.cancel()
             waiting.cancel()
             daemon.rest()  # at once: an open request may keep the server for seconds

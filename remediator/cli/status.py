@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from remediator.cli import terminal
 from remediator.cli.invocation import Invocation
 from remediator.cli.reading import Json
-from remediator.cli.verb import FINE, NO, group, verb
+from remediator.cli.verb import FINE, NO, UNKNOWN, group, verb
 
 app = group()
 
@@ -14,12 +16,17 @@ _MOST = 1000
 
 @verb(app)
 async def status(call: Invocation) -> int:
-    """What holds it back and what waits for a person now: brakes, questions, incidents, open runs, leases.
+    """What holds it back and what waits for a person now: the daemon itself, brakes, questions, incidents,
+    open runs, leases.
 
-    0 nothing does, 1 something does. Open runs and leases alone are no reason to look.
+    0 nothing does, 1 something does, 3 the daemon does not answer. Open runs and leases alone are no reason
+    to look.
     """
+    from remediator.cli.readiness import readiness
+
     async with call.reader() as reader:
-        found = {
+        found: dict[str, Any] = {
+            "daemon": await readiness(call.address),
             "brakes": await reader.controls(),
             "questions": await reader.questions(),
             "incidents": await reader.incidents(open=True, limit=_MOST),
@@ -27,11 +34,22 @@ async def status(call: Invocation) -> int:
             "effects": await reader.effects(True),
         }
     call.print(found, "\n\n".join(_sections(found)))
-    return NO if found["brakes"] or found["questions"] or found["incidents"] else FINE
+    daemon = found["daemon"]
+    if found["brakes"] or found["questions"] or found["incidents"] or daemon["ready"] is False:
+        return NO
+    if daemon["ready"] is None:
+        return UNKNOWN
+    return NO if daemon["said"] else FINE
 
 
-def _sections(found: dict[str, list[Json]]) -> list[str]:
+def _daemon(said: Json) -> str:
+    state = {True: "ready", False: "not ready", None: "could not be asked"}[said["ready"]]
+    return "\n".join((f"Daemon: {state}", *(f"  {terminal.safe(line)}" for line in said["said"])))
+
+
+def _sections(found: dict[str, Any]) -> list[str]:
     return [
+        _daemon(found["daemon"]),
         _section(
             "Brakes",
             ("WHAT", "SCOPE", "BY", "SINCE", "UNTIL", "WHY"),

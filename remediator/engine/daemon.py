@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -19,6 +19,7 @@ from remediator.engine.explain import Explanation, explain
 from remediator.engine.incident.watch import Incidents
 from remediator.engine.manual import Wish
 from remediator.engine.policies import Policies
+from remediator.engine.task import CLOCK, PATIENCE, REDIS, WORKER, Task, ended
 from remediator.engine.upkeep import (
     ClockWatch,
     Gauges,
@@ -27,7 +28,6 @@ from remediator.engine.upkeep import (
     Retention,
     Sealer,
     StormWatch,
-    every,
 )
 from remediator.engine.worker import Worker
 from remediator.errors import Conflict, NotFound, StoreError
@@ -56,13 +56,6 @@ from remediator.settings import Role, Settings
 log = structlog.get_logger()
 
 
-CANCELLED = 10
-"""How often, a second apart, a task is cancelled before the daemon stops without its end."""
-
-COMFORT = "redis"
-"""The task without which everything that must be true goes on."""
-
-
 @dataclass
 class Daemon:
     """Everything wired together. `wiring.build` makes one.
@@ -73,7 +66,8 @@ class Daemon:
     what must be reached before it is needed.
     close: lets go of connections, after all else. clock: the store's, where it is not the database's.
     pace: how many times longer than usual its upkeep waits between turns; for simulation.
-    nonce: marks what a person starts.
+    nonce: marks what a person starts. loud: is told of each fault of a task, besides the log.
+    patience: seconds for which a vital task may fail before the process is of no more use.
     """
 
     settings: Settings
@@ -93,7 +87,9 @@ class Daemon:
     clock: SteadyClock | None = None
     pace: float = 1.0
     nonce: Callable[[], str] = nonce
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    loud: Callable[[Exception], None] = lambda _error: None
+    patience: float = PATIENCE
+    _tasks: list[Task] = field(default_factory=list)
     _started: bool = False
 
     async def start(self) -> None:
@@ -127,23 +123,24 @@ class Daemon:
             (15.0, "windows", Announcing(self.store, self.policies)),
             (2.0, "gauges", Gauges(self.store)),
             (3600.0, "retention", Retention(self.store, keep)),
-            (1.0, "clock", ClockWatch(self.store, self.clock)),
+            (1.0, CLOCK, ClockWatch(self.store, self.clock)),
             (1.0, "flood", FloodReport(self.store, self.flood)),
         )
-        self._tasks = [
-            asyncio.create_task(self.worker.run(), name="worker"),
-            asyncio.create_task(_forever(self.drain), name="outbox"),
-            asyncio.create_task(self.incidents.run(), name="incidents"),
-            asyncio.create_task(_then_wait(self.warm), name="warm"),
-            *(
-                asyncio.create_task(every(seconds * self.pace, name, work), name=name)
-                for seconds, name, work in turns
-            ),
-            asyncio.create_task(every(reload, "policies", Reloading(self.policies), look), name="policies"),
-        ]
+        self._tend(WORKER).forever(self.worker.run)
+        self._tend("outbox").forever(self.drain)
+        self._tend("incidents").forever(self.incidents.run)
+        self._tend("warm").once(self.warm)
+        for seconds, name, work in turns:
+            self._tend(name).every(seconds * self.pace, work)
+        self._tend("policies").every(reload, Reloading(self.policies), look)
         if self.exchange is not None:
-            self._tasks.append(asyncio.create_task(self.exchange.run(), name=COMFORT))
+            self._tend(REDIS).forever(self.exchange.run)
         self._started = True
+
+    def _tend(self, name: str) -> Task:
+        task = Task(name, self.loud)
+        self._tasks.append(task)
+        return task
 
     def rest(self) -> None:
         """Begin nothing new; alerts are still taken, and what is under way goes on."""
@@ -168,16 +165,20 @@ class Daemon:
 
     async def broken(self) -> str:
         """Return, with the reason, when this process can no longer do its work and must start anew."""
-        while self.store.fatal is None:  # noqa: ASYNC110 - the store sets a flag, no event
+        while True:
+            if self.store.fatal is not None:
+                return str(self.store.fatal)
+            for task in self._tasks:
+                if task.hopeless(self.patience):
+                    return task.fault
             await asyncio.sleep(beat(0.5) - asyncio.get_running_loop().time())
-        return str(self.store.fatal)
 
     def wake(self, within: float = 0) -> None:
         """A run may be due within so many seconds."""
         self.worker.wake(within)
 
     def ready(self) -> tuple[bool, str]:
-        """Whether it takes alerts and acts on them, and if not, why."""
+        """Whether it takes alerts and acts on them, and if not, why; and what else of it fails, by lines."""
         if not self._started:
             return False, "starting or stopping"
         if not self.policies.usable:
@@ -186,10 +187,10 @@ class Daemon:
             return False, str(self.store.fatal)
         if self.store.unwritable is not None:
             return False, f"the store cannot be written: {self.store.unwritable}"
-        for task in self._tasks:
-            if task.done() and task.get_name() != COMFORT:
-                return False, f"its {task.get_name()} task has ended; see the log, and restart it"
-        return True, "ready"
+        faults = [task for task in self._tasks if task.fault]
+        if vital := [task.fault for task in faults if task.vital]:
+            return False, "; ".join(vital)
+        return True, "\n".join(("ready", *(task.fault for task in faults)))
 
     async def start_run(
         self, policy: str, labels: Mapping[str, str], reason: str, actor: str, key: str = ""
@@ -342,27 +343,3 @@ class Daemon:
     async def explain(self, id: AlertId, policy: str | None = None) -> Explanation:
         """Why something did or did not happen about an alert."""
         return await explain(self.store, self.policies.revision, id, policy=policy)
-
-
-async def ended(tasks: Iterable[asyncio.Task[None]], times: int = CANCELLED) -> None:
-    """Cancel tasks until they have ended: a cancellation can meet the very moment in which what the
-    task waited for is done, and be lost."""
-    left = set(tasks)
-    for _ in range(times):
-        if not left:
-            return
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=1)
-    if left:
-        log.warning("tasks.left", tasks=sorted(task.get_name() for task in left))
-
-
-async def _forever(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
-
-
-async def _then_wait(work: Callable[[], Awaitable[None]]) -> None:
-    """Do it once; the task then stands like the others, for one that has ended is a fault."""
-    await work()
-    await asyncio.Event().wait()

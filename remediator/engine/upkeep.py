@@ -1,20 +1,19 @@
 """What the daemon does beside runs: sealing, retention, its own gauges, and watching the clock.
 
-Each task survives a store that is away: it says so, and tries again at its next turn.
+Each raises what it meets; `engine.task` lets it go on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
 from remediator import metrics
-from remediator.clock import SteadyClock, SystemClock, beat
+from remediator.clock import SteadyClock, SystemClock
 from remediator.contracts import Store
 from remediator.engine import storm
 from remediator.engine.policies import Policies
@@ -46,27 +45,6 @@ _MEASURED = (
     metrics.OUTBOX_AGE_SECONDS,
     metrics.SEAL_LAG_SECONDS,
 )
-
-
-async def every(
-    seconds: float, name: str, work: Callable[[], Awaitable[None]], sooner: asyncio.Event | None = None
-) -> None:
-    """Do `work` at each turn until cancelled.
-
-    Args:
-        seconds: between two turns, at most.
-        sooner: its next turn is due now.
-    """
-    hint = sooner or asyncio.Event()
-    while True:
-        hint.clear()
-        try:
-            await work()
-        except StoreError as error:
-            log.warning("upkeep.failed", task=name, error=str(error))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(beat(seconds)):
-                await hint.wait()
 
 
 class Sealer:

@@ -169,7 +169,9 @@ class Drain:
         if one.notifier is not None:
             self._busy[one.notifier] -= 1
         if not task.cancelled() and (error := task.exception()) is not None:
+            metrics.TASK_FAILURES.labels("outbox").inc()
             log.error("outbox.fault", message=one.id, exc_info=error)
+            return  # not at once: it would fail again and again without a pause
         self._wake.set()
 
     async def _spread(self, one: Outgoing) -> None:

@@ -5,8 +5,10 @@ quite the real one: with a shorter lease, or with one of its safeties left out.
     --halt              it stops itself (SIGSTOP) between the first permission to call and the call
     --without epoch     whoever has lost a run may go on writing it
     --without intent    the permission to call is written after the call instead of before it
+    --faulty METHOD     this one of the store has a fault of the program while the file of --flag is there
+    --patience SECONDS  for which a vital task may fail
 
-The last two are the controls of the crash harness: with either it must be seen to fail. Nothing in the
+`--without` are the controls of the crash harness: with either it must be seen to fail. Nothing in the
 package knows of them.
 """
 
@@ -14,9 +16,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import functools
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +27,7 @@ import msgspec
 from remediator import log, wiring
 from remediator.cli.serve import serving
 from remediator.contracts import Admission, Clock, Held, Move, Store
+from remediator.engine.daemon import Daemon
 from remediator.model import SECOND, Instant, IntentOutcome, Run, RunId
 from remediator.settings import Settings, load
 from remediator.store import open_store
@@ -133,6 +136,27 @@ class WithoutIntent(Around):
         return await self._store.move(run, move)
 
 
+class Faulty(Around):
+    """Fails by a fault of the program in some methods, for as long as a file is there."""
+
+    def __init__(self, store: Store, methods: Sequence[str], flag: Path) -> None:
+        super().__init__(store)
+        self._methods = methods
+        self._flag = flag
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if name not in self._methods:
+            return found
+
+        async def answer(*args: Any, **options: Any) -> Any:
+            if self._flag.exists():
+                raise TypeError("a fault of the program, on purpose")
+            return await found(*args, **options)
+
+        return answer
+
+
 SABOTAGE = {"epoch": WithoutEpoch, "intent": WithoutIntent}
 
 
@@ -162,11 +186,24 @@ def main() -> int:
     parser.add_argument("--lease", type=float, default=30.0)
     parser.add_argument("--halt", action="store_true")
     parser.add_argument("--without", choices=sorted(SABOTAGE))
+    parser.add_argument("--faulty", action="append", default=[], metavar="METHOD")
+    parser.add_argument("--flag", type=Path, help="faulty for as long as it is there")
+    parser.add_argument("--patience", type=float, help="seconds for which a vital task may fail")
     args = parser.parse_args()
     settings = load(args.config)
     log.configure(settings.log.level, settings.log.format)
-    made = functools.partial(make_store, lease=args.lease, halt=args.halt, without=args.without)
-    return asyncio.run(serving(settings, lambda given: wiring.build(given, make_store=made)))
+
+    def made(given: Settings, clock: Clock | None) -> Store:
+        store = make_store(given, clock, lease=args.lease, halt=args.halt, without=args.without)
+        return cast(Store, Faulty(store, args.faulty, args.flag)) if args.faulty else store
+
+    def make(given: Settings) -> Daemon:
+        daemon = wiring.build(given, make_store=made)
+        if args.patience is not None:
+            daemon.patience = args.patience
+        return daemon
+
+    return asyncio.run(serving(settings, make))
 
 
 if __name__ == "__main__":

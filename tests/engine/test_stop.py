@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from remediator.engine.daemon import ended
+from remediator.engine.task import Task, ended
 from remediator.settings import Policies, Settings, StoreSettings
 from remediator.wiring import build
 
@@ -44,11 +44,12 @@ async def test_a_task_that_will_not_end_is_left() -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(3600)
 
-    task = asyncio.create_task(stubborn(), name="stubborn")
+    task = Task("stubborn")
+    task.running = asyncio.create_task(stubborn(), name="stubborn")
     await asyncio.sleep(0)
     async with asyncio.timeout(60):
         await ended([task], times=2)
-    assert not task.done()
+    assert not task.running.done()
     enough = True
     await ended([task])
-    assert task.done()
+    assert task.running.done()

@@ -217,6 +217,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.faults.append(f"{context.get('message')}: {where}")
         self.stop()
 
+    def fault(self, error: Exception) -> None:
+        """A daemon would go on after it; here it is one fault too many."""
+        self._escaped(self, {"message": "a task failed", "exception": error})
+
     def unasked(self, host: Host) -> None:
         """Tasks that failed, and nobody has asked why."""
         for task in host.tasks:

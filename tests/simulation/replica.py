@@ -131,6 +131,7 @@ class Replica:
             close=lambda: None,
             pace=PACE,
             nonce=simulation.nonce,
+            loud=simulation.loop.fault,
         )
         simulation.loop.spawn(host, self._start(self.daemon), "start")
 

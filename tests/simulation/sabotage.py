@@ -226,6 +226,11 @@ def _sent_already(simulation: Simulation, _args: tuple[Any, ...], _value: Any) -
     _run(simulation, "UPDATE outbox SET sent_at = 1 WHERE sent_at IS NULL")
 
 
+def _fault(simulation: Simulation, args: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+    """A fault of the program, after which a daemon goes on; here it must be loud all the same."""
+    return None, TypeError("on purpose")
+
+
 def _of(invariant: str, made: Any) -> Sabotage:
     method, serve = made
     return Sabotage(invariant, {method: serve})
@@ -296,6 +301,7 @@ SABOTAGE: dict[str, Sabotage] = {
         "a late outcome is kept, and changes no state", {"evidence": _nothing}
     ),
     "ignores-the-clock": Sabotage("a jump of the clock pauses", {"set_control": _no_pause_of_its_own}),
+    "has-a-fault": Sabotage("engine fault", {"claim": _fault}),
     "unbounded-plan": Sabotage("blast radius and bounds"),
 }
 """By name; see `docs/invariants.md`."""
