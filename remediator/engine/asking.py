@@ -9,6 +9,7 @@ import msgspec
 
 from remediator.contracts import Action, Nothing, Observed, Params
 from remediator.engine.authority import level, needed
+from remediator.engine.bounds import bounds
 from remediator.engine.case import Case
 from remediator.engine.coverage import uncovered
 from remediator.engine.execute import pure
@@ -109,7 +110,7 @@ def foreseen(
         if isinstance(ahead, Nothing):
             break
         bound = msgspec.structs.replace(ahead.blast, amount=ahead.blast.amount + total)
-        if not case.policy.limits.blast_radius.allows(bound):
+        if not bounds(case).blast_radius.allows(bound):
             break
         plans.append(ahead)
     amount = sum(plan.blast.amount for plan in plans)

@@ -14,6 +14,7 @@ _WORDS = {
     "alert.updated": "the alert came again, changed",
     "alert.resolved": "news that it resolved came",
     "alert.closed": "news that it closed came: the data stopped, which is not recovery",
+    "alert.superseded": "its sender says that it began anew since; news of its end never came",
     "alert.attached": "the alert joined a run that was already open",
     "run.created": "run opened",
     "run.started": "run started by hand",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from remediator.contracts import Slot
+from remediator.engine.bounds import in_force
 from remediator.engine.case import Case
 from remediator.engine.shapes import time
 from remediator.engine.step import Wait
 from remediator.errors import Refused
 from remediator.model import Mode, Plan, Reason
-from remediator.policy.ruling import Ruling, ruling
+from remediator.policy.ruling import Ruling, both, ruling
 
 
 def first_names(case: Case) -> tuple[str, ...]:
@@ -34,7 +35,12 @@ async def all_names(case: Case, plan: Plan) -> tuple[str, ...]:
 
 def ruled(case: Case, names: Collection[str]) -> Ruling:
     """What the windows in force say about this run and a target of these names."""
-    return ruling(case.active.windows, case.policy.only_during, names, case.now)
+    windows, now = case.active.windows, in_force(case)
+    found = ruling(windows, case.policy.only_during, names, case.now)
+    if now is None or now.only_during == case.policy.only_during or found.effect is not None:
+        return found
+    other = ruling(windows, now.only_during, names, case.now)
+    return both(found, other)
 
 
 def closed(case: Case, names: Collection[str]) -> Wait | None:

@@ -39,7 +39,8 @@ class Frozen(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class BlastRadius:
-    """The most of a target that one action may touch: a share of the whole, or an amount.
+    """The most of a target that one action may touch: a share of the whole, or an amount. Where two policies
+    bound one action it may be both.
 
     Args:
         percent: of the whole, above 0 to 100.
@@ -50,15 +51,16 @@ class BlastRadius:
     amount: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.percent:g}%" if self.percent is not None else f"{self.amount:g}"
+        share = [f"{self.percent:g}%"] if self.percent is not None else []
+        return " and ".join([*share, *([f"{self.amount:g}"] if self.amount is not None else [])])
 
     def allows(self, blast: Blast) -> bool:
         """Whether a plan stays within. A share of an unknown whole is not known to."""
-        if self.amount is not None:
-            return blast.amount <= self.amount
-        if blast.whole is None or self.percent is None:
+        if self.amount is not None and blast.amount > self.amount:
             return False
-        return blast.amount * 100 <= self.percent * blast.whole
+        if self.percent is None:
+            return self.amount is not None
+        return blast.whole is not None and blast.amount * 100 <= self.percent * blast.whole
 
 
 def _duration(value: object, info: ValidationInfo) -> object:

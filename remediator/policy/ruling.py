@@ -71,6 +71,15 @@ def ruling(
     return Ruling(None, since=max(since, default=None), until=end, next=name)
 
 
+def both(one: Ruling, other: Ruling) -> Ruling:
+    """What two rulings of the same time say together, where the first lets an action start."""
+    if other.effect is not None:
+        return other
+    since = max((at for at in (one.since, other.since) if at is not None), default=None)
+    first = min((one, other), key=lambda ruling: _late(ruling.until))
+    return Ruling(None, since=since, until=first.until, next=first.next)
+
+
 def _late(until: Instant | None) -> float:
     return float("inf") if until is None else until
 

@@ -6,7 +6,7 @@ For each transaction: `take` every delivery, `flush` what they add up to, then `
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -30,7 +30,18 @@ UPDATE alert SET status = ?, sent_starts_at = ?, digest = ?, resolved_at = ?, la
 _EXISTS = """
 SELECT 1 FROM alert WHERE starts_at = :starts_at AND fingerprint = :fingerprint AND sender = :sender
 """
+# Since when what is known of these alerts is over: their arrival, and the ends of the runs about them. One
+# that a run is still about is not over; a run that puts a lease back does nothing about the alert.
+_OVER = """
+SELECT alert.id, alert.received_at, MAX(run.updated_at)
+FROM alert LEFT JOIN run_alert ON run_alert.alert = alert.id
+  LEFT JOIN run ON run.id = run_alert.run AND run.origin <> 'lease'
+WHERE alert.id IN (:alerts)
+GROUP BY alert.id, alert.received_at
+HAVING COUNT(run.id) = COUNT(run.outcome)
+"""
 ACCEPTED, UPDATED, RESOLVED, CLOSED, TEST = "accepted", "updated", "resolved", "closed", "test"
+SUPERSEDED = "superseded"
 _FIRING = Status.FIRING
 _ENDS = {Status.RESOLVED: RESOLVED, Status.CLOSED: CLOSED}
 _TEXT = {status: status.value for status in Status}
@@ -105,6 +116,9 @@ class Intake:
         refused: Sequence[str] = ()
         due: Instant | None = None
         repeated = resolved = updated = 0
+        over: Mapping[int, int] | None = None
+        superseded: list[Known] = []
+        ends: list[Change] = []
         # n changes own n ids; the event's is the first of them.
         event = tx.id("audit", max(1, len(parsed.alerts)))
         sender, known_alerts = delivery.sender, self.known
@@ -121,6 +135,13 @@ class Intake:
                 if known is not None:
                     known.seen_at = received
                 continue
+            if kind is UPDATED and known is not None and min(sent, received) > known.starts_at:
+                if over is None:
+                    over = self._over(tx, own, parsed.alerts)
+                if min(sent, received) > over.get(known.id, received) + self._limits.corrected:
+                    superseded.append(known)
+                    ends.append((known.id, position, SUPERSEDED, known.event))
+                    kind = ACCEPTED
             if kind is ACCEPTED or known is None:
                 id = AlertId(tx.id("alert"))
                 starts_at = sent if plain else self._start(tx, sender, alert, known, received)
@@ -161,6 +182,8 @@ class Intake:
             self._joined |= joined
             if len(refused) < len(openings):
                 due = min(opening.next_at for _, _, opening in openings)
+        if superseded:
+            self._end(tx, delivery, superseded, ends)
         if parsed.test:
             changes.append((None, 0, TEST, None))
         if accepted:
@@ -205,6 +228,39 @@ class Intake:
         if known.status is Status.CLOSED and status is Status.RESOLVED:
             return RESOLVED  # closed was no recovery; this is
         return None
+
+    def _over(
+        self, tx: Tx, own: Mapping[str, Known], alerts: Sequence[tuple[Alert, int]]
+    ) -> Mapping[int, int]:
+        """Since when those of the open alerts are over of which nobody said so; for a whole body at once."""
+        ids = {
+            known.id
+            for alert, _ in alerts
+            if (known := own.get(alert.fingerprint)) is not None
+            and known.resolved_at is None
+            and alert.starts_at > known.starts_at
+        }
+        return {id: max(came, ended or came) for id, came, ended in tx.any(_OVER, "alerts", sorted(ids))}
+
+    def _end(self, tx: Tx, delivery: Delivery, former: Sequence[Known], changes: list[Change]) -> None:
+        """End episodes whose end was never told: their sender says that the alerts began anew after all was
+        over. A record of its own, since each alert of a body has only one change in the other."""
+        event, received = tx.id("audit", len(changes)), delivery.received_at
+        for known in former:
+            self._change(
+                Known(
+                    known.id,
+                    known.starts_at,
+                    known.sent,
+                    Status.CLOSED,
+                    known.digest,
+                    received,
+                    event,
+                    received,
+                )
+            )
+            self._ended.append(known.id)
+        self._record(delivery, event, changes)
 
     def _start(self, tx: Tx, sender: str, alert: Alert, known: Known | None, received: Instant) -> int:
         """When the episode began: what the sender says, unless that is in the future, absent, or
@@ -256,7 +312,7 @@ class Intake:
 
     def _record(self, delivery: Delivery, event: int, changes: list[Change]) -> None:
         parsed = delivery.parsed
-        self._last_event = event
+        self._last_event = max(self._last_event, event)
         self.events.append(
             (
                 event,

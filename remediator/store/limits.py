@@ -8,6 +8,7 @@ from remediator.model import DAY, HOUR, MINUTE, SECOND, Millis
 
 _LEASE = Millis(30 * SECOND)
 _LATE = Millis(5 * MINUTE)
+_CORRECTED = Millis(MINUTE)
 _KEEP_INTENTS = Millis(32 * DAY)
 
 
@@ -22,6 +23,8 @@ class Limits:
         queue: calls that may wait for the writer; more are answered StoreUnavailable at once.
         lease: how long a claimed run is its worker's.
         late: a "firing" this soon after a "resolved" of the same start is a late peer's.
+        corrected: another start of an open alert this soon after all about it was over is a correction of the
+            first, and later than that a new episode, of whose predecessor's end nobody told.
         remember: how long an ended alert is kept in memory to recognise late deliveries.
         rejected_rows: rows kept in `rejected`, the oldest go first.
         rejected_bytes: bytes of bodies kept there.
@@ -39,6 +42,7 @@ class Limits:
     queue: int = 4_096
     lease: Millis = _LEASE
     late: Millis = _LATE
+    corrected: Millis = _CORRECTED
     remember: Millis = HOUR
     rejected_rows: int = 10_000
     rejected_bytes: int = 64 * 1024 * 1024

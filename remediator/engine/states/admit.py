@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from remediator.contracts import ALWAYS, Admission, Held, Limit, Move, Surge
+from remediator.engine.bounds import bounds
 from remediator.engine.case import Case
 from remediator.engine.escalation import ahead
 from remediator.engine.states.guards import flapping
@@ -41,12 +42,12 @@ _AT_ONCE = {
 
 def limits(case: Case, names: Collection[str]) -> tuple[Limit, ...]:
     """Every budget that this action must fit, in the order in which the counters are locked."""
-    bounds = case.active.limits
-    own = case.policy.limits
-    found = [Limit(scope="global", budget=budget, source="limits.yaml global") for budget in bounds.budget]
+    everyone = case.active.limits
+    own = bounds(case)
+    found = [Limit(scope="global", budget=budget, source="limits.yaml global") for budget in everyone.budget]
     found += [Limit(scope="policy", budget=budget, source="limits.budget") for budget in own.budget]
     found += [Limit(scope="target", budget=budget, source="limits.per_target") for budget in own.per_target]
-    for entry in bounds.targets:
+    for entry in everyone.targets:
         if any(map(entry.covers, names)):
             found += [
                 Limit(scope="target", budget=budget, source=f"limits.yaml targets {entry.match}")
@@ -79,6 +80,7 @@ def admission(
     """What ADMIT must hold true. A revert or a return obeys pause and quarantine only."""
     going_back = step.kind is not IntentKind.APPLY
     plan = step.plan
+    own = bounds(case)
     resting: dict[str, Any] = {} if step.approval is None else {"approval": step.approval}
     event = case.event(
         "run.admitted",
@@ -103,8 +105,8 @@ def admission(
             incident=ahead(case, plan.target.key),
         ),
         limits=() if going_back else limits(case, (plan.target.name, *step.names)),
-        cooldown=Millis(0) if going_back else case.policy.limits.cooldown,
-        concurrent_policy=case.policy.limits.concurrent,
+        cooldown=Millis(0) if going_back else own.cooldown,
+        concurrent_policy=own.concurrent,
         concurrent_global=case.active.limits.concurrent,
         policy_set=case.active.hash,
         need_firing=not (case.admitted or case.by_hand or going_back),

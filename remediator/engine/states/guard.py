@@ -10,6 +10,7 @@ import msgspec
 
 from remediator.contracts import Action, Nothing, Observed, Params
 from remediator.engine.asking import approved
+from remediator.engine.bounds import bounds
 from remediator.engine.case import Case
 from remediator.engine.execute import pure
 from remediator.engine.ladder import action_finished, nothing_here
@@ -87,7 +88,7 @@ def beyond(case: Case, plan: Plan) -> End | None:
 
     A share of something whose size is not known cannot be bounded, so it is refused.
     """
-    limit = case.policy.limits.blast_radius
+    limit = bounds(case).blast_radius
     amount = plan.blast.amount + sum(intent.plan.blast.amount for intent in case.done_here)
     total = msgspec.structs.replace(plan.blast, amount=amount)
     if limit.allows(total):

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from remediator.contracts import Flapping
 from remediator.engine import storm
+from remediator.engine.bounds import bounds
 from remediator.engine.case import Case
 from remediator.engine.judge import Judgement, together
 from remediator.engine.ladder import next_remedy
@@ -145,7 +146,7 @@ async def not_flapping(case: Case) -> Step | None:
 def flapping(case: Case) -> Flapping:
     """How often this run's policy may heal its target, or its alert."""
     alert = case.episode.alert
-    return Flapping(budget=case.policy.limits.flapping, sender=alert.sender, fingerprint=alert.fingerprint)
+    return Flapping(budget=bounds(case).flapping, sender=alert.sender, fingerprint=alert.fingerprint)
 
 
 async def not_quarantined(case: Case) -> Step | None:

@@ -265,11 +265,14 @@ def _known(tx: PostgresTx, deliveries: Sequence[Delivery]) -> Sequence[Row]:
 
 
 def _flush(tx: PostgresTx, intake: Intake) -> None:
-    tx.copy("alert", ALERT, intake.alerts)
-    if intake.updates:
-        latest = {row[-1]: row for row in intake.updates}  # an alert may have changed more than once
+    # What ends comes first, for only one episode of an alert is open at any time (`alert_open`). An alert may
+    # have changed more than once, also in the very group that brought it.
+    latest = {row[-1]: row for row in intake.updates}
+    new = [_became(row, latest.pop(row[0], None)) for row in intake.alerts] if latest else intake.alerts
+    if latest:
         columns = zip(*(latest[id] for id in sorted(latest)), strict=True)
         tx.run(_UPDATE, dict(zip(_UPDATED, map(list, columns), strict=True)))
+    tx.copy("alert", ALERT, new)
     tx.append("alert_event", EVENT, intake.events)
     surges.add(tx, intake.counts)
     if ended := intake.wake(tx):
@@ -277,6 +280,14 @@ def _flush(tx: PostgresTx, intake: Intake) -> None:
 
         raise SerializationFailure(f"runs {sorted(ended)} ended while an alert joined them")  # once more
     intake.clear()
+
+
+def _became(row: Row, change: Row | None) -> Row:
+    """A new alert's row, as the last change of its own group left it."""
+    if change is None:
+        return row
+    status, sent, digest, resolved_at, event, _ = change
+    return (*row[:4], sent, status, digest, row[7], resolved_at, row[9], event)
 
 
 def _fail(group: Sequence[Taking], error: BaseException) -> None:

@@ -94,6 +94,59 @@ async def test_another_start_of_an_open_alert_updates_it_and_keeps_its_identity(
     assert (await world.deliver(alert("a", at=START - SECOND))).repeated == 1
 
 
+async def test_a_start_after_all_was_over_is_a_new_episode_although_no_end_was_told(world: World) -> None:
+    """A sender that lost its memory never says that the first one ended."""
+    world.openings = lambda one: (opening(),)
+    await world.activate()
+    first = await world.deliver(alert("a"))
+    await world.end(await world.claimed(first.runs[0]))
+    world.later(MINUTE + 1)
+    began = world.now
+    world.later(SECOND)
+    second = await world.deliver(alert("b", at=world.now), alert("a", at=began))
+    assert (second.accepted, second.updated) == (2, 0)
+    assert len(set(second.runs)) == 1
+    assert first.runs[0] not in second.runs
+    again = second.alerts[1]
+    assert (await world.store.episode(again)).alert.starts_at == began
+    former = await world.store.episode(first.alerts[0])
+    assert (former.alert.status, former.resolved_at) == (Status.CLOSED, world.now)
+    assert await world.kinds(alert=first.alerts[0]) == ["alert.accepted", "run.created", "alert.superseded"]
+    assert (await world.deliver(alert("a", at=began))).repeated == 1
+    assert (await world.deliver(alert("a", Status.RESOLVED, at=began))).resolved == 1
+    assert await world.status(again) is Status.RESOLVED
+    await world.store.seal()
+    assert (await world.store.verify()).whole
+
+
+async def test_another_start_belongs_to_the_run_that_is_open(world: World) -> None:
+    world.openings = lambda one: (opening(),)
+    await world.activate()
+    first = await world.deliver(alert("a"))
+    world.later(MINUTE)
+    assert (await world.deliver(alert("a", at=world.now))).updated == 1
+    started = world.now
+    world.later(MINUTE)
+    await world.end(await world.claimed(first.runs[0]))
+    # A peer that has not heard of the later start, and one that has: what began before the run's end was its.
+    assert (await world.deliver(alert("a"))).updated == 1
+    assert (await world.deliver(alert("a", at=started))).updated == 1
+    world.later(MINUTE)
+    assert (await world.deliver(alert("a", at=world.now + SECOND))).updated == 1  # said before it is so
+    world.later(1)
+    assert (await world.deliver(alert("a", at=world.now))).accepted == 1
+
+
+async def test_what_began_anew_without_a_run_is_a_new_episode_too(world: World) -> None:
+    first = await world.deliver(alert("a"))
+    world.later(MINUTE + 1)
+    second = await world.deliver(alert("a", at=world.now))
+    assert (second.accepted, len(second.alerts)) == (1, 1)
+    assert not (await world.store.episode(first.alerts[0])).firing
+    await world.reopen()
+    assert (await world.deliver(alert("a", at=world.now))).repeated == 1
+
+
 async def test_a_resolve_ends_the_episode(world: World) -> None:
     first = await world.deliver(alert("a"))
     world.later(MINUTE)
@@ -191,6 +244,24 @@ async def test_the_same_fingerprint_twice_in_one_body_is_handled_in_order(world:
     assert (receipt.accepted, receipt.resolved) == (2, 1)
     assert [await world.status(id) for id in receipt.alerts] == [Status.RESOLVED, Status.FIRING]
     assert await world.kinds(alert=receipt.alerts[0]) == ["alert.accepted", "alert.resolved"]
+
+
+async def test_an_alert_may_end_and_come_again_in_one_body(world: World) -> None:
+    world.openings = lambda one: (opening(target=f"db:{one.starts_at}"),)
+    again = alert("a", at=START + SECOND)
+    receipt = await world.deliver(alert("a"), alert("a", Status.RESOLVED), again, alert("b"))
+    assert (receipt.accepted, receipt.resolved) == (3, 1)
+    world.later(MINUTE)
+    more = [alert("a", at=START + span * SECOND) for span in (2, 3)]
+    ends = [alert("a", Status.RESOLVED, at=one.starts_at) for one in (again, *more)]
+    receipt = await world.deliver(ends[0], more[0], ends[1], more[1], ends[2])
+    assert (receipt.accepted, receipt.resolved) == (2, 3)
+    assert [await world.status(id) for id in receipt.alerts] == [Status.RESOLVED, Status.RESOLVED]
+    assert sorted(await world.kinds(alert=receipt.alerts[1])) == [
+        "alert.accepted",
+        "alert.resolved",
+        "run.created",
+    ]
 
 
 async def test_senders_do_not_share_fingerprints(world: World) -> None:
