@@ -4,7 +4,7 @@
 #
 # Settings are read from /etc/remediator/remediator.yaml; docs/deploying.md has the whole story.
 
-FROM python:3.13-slim-bookworm AS build
+FROM python:3.13-slim-trixie AS build
 
 WORKDIR /src
 COPY requirements/build.txt requirements/requirements.txt requirements/
@@ -22,7 +22,7 @@ RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-index --no-build-isol
  && install -d -m 0700 /data
 
 
-FROM python:3.13-slim-bookworm
+FROM python:3.13-slim-trixie
 
 ARG VERSION=unknown
 ARG REVISION=unknown

@@ -162,6 +162,8 @@ class PostgresClient:
         arguments |= {
             "connect_timeout": max(2, math.ceil(settings.timeout)),
             "application_name": APPLICATION,
+            # Else a database in SQL_ASCII hands out bytes for texts, and its identity is another one.
+            "client_encoding": "UTF8",
             "options": f"{arguments.get('options', '')} {OPTIONS} "
             f"-c statement_timeout={math.ceil(settings.timeout * 1000)}".strip(),
             "keepalives_idle": 30,

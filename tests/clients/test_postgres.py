@@ -50,6 +50,16 @@ def test_identity_is_the_servers_own_and_the_database(server: Postgres) -> None:
         assert other.identity() == f"{system}/postgres"
 
 
+def test_texts_are_texts_in_a_database_without_an_encoding(server: Postgres) -> None:
+    with psycopg.connect(server.superuser_dsn, autocommit=True) as admin:
+        (system,) = admin.execute("SELECT system_identifier FROM pg_control_system()").fetchone() or ("",)
+        admin.execute("CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0")
+    with client(server.dsn("plain", "bytes")) as plain:
+        assert plain.identity() == f"{system}/bytes"
+        with pytest.raises(Permanent, match="invalid byte sequence"):
+            plain.read("SELECT chr(233)::text AS text")
+
+
 def test_identity_without_the_control_file_is_the_servers_address(server: Postgres) -> None:
     with psycopg.connect(server.superuser_dsn, autocommit=True) as admin:
         admin.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")

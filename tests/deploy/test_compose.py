@@ -121,9 +121,12 @@ def test_addresses_are_those_of_services(secrets: Path) -> None:
     alertmanager = yaml.safe_load((HERE / "alertmanager.yml").read_text())
     (hook,) = alertmanager["receivers"][1]["webhook_configs"]
     assert hook["url"] == f"http://remediator:{found.server.port}/webhooks/{next(iter(found.senders))}"
-    (scrape,) = prometheus["scrape_configs"]
-    assert scrape["static_configs"] == [{"targets": [f"remediator:{found.server.port}"]}]
-    assert scrape["job_name"] == "remediator", "the alerts look for it"
+    scraped = {one["job_name"]: one["static_configs"] for one in prometheus["scrape_configs"]}
+    assert scraped == {
+        "remediator": [{"targets": [f"remediator:{found.server.port}"]}],  # the alerts look for this name
+        "orders": [{"targets": ["exporter:9187"]}],
+    }
+    assert "exporter" in services
     (am,) = prometheus["alerting"]["alertmanagers"]
     assert am["static_configs"][0]["targets"][0].split(":")[0] in services
     orders = found.connections["orders"]
@@ -153,7 +156,7 @@ def test_prometheus_takes_its_file(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 rule files found" in done.stdout
+    assert "2 rule files found" in done.stdout
 
 
 def test_alertmanager_takes_its_file_and_keeps_the_daemons_own_alerts_from_it() -> None:
