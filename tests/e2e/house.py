@@ -138,6 +138,11 @@ def open_incident(**changes: Any) -> dict[str, Any]:
     return body
 
 
+def stamp(at: float) -> str:
+    """A time in seconds as the senders and the daemon write it, without its fraction."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(at))
+
+
 def recorded_alert(**labels: str) -> dict[str, Any]:
     """The recorded alert with other labels; it starts now."""
     body = json.loads((PAYLOADS / "alertmanager-v4-firing.json").read_text())
@@ -145,12 +150,11 @@ def recorded_alert(**labels: str) -> dict[str, Any]:
     alert: dict[str, Any] = body["alerts"][0]
     return alert | {
         "labels": labels,
-        "startsAt": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()),
+        "startsAt": stamp(time.time()),
         "fingerprint": hashlib.sha256(repr(sorted(labels.items())).encode()).hexdigest()[:16],
     }
 
 
 def resolved(alert: dict[str, Any]) -> dict[str, Any]:
     """The same alert, over now."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
-    return alert | {"status": "resolved", "endsAt": now}
+    return alert | {"status": "resolved", "endsAt": stamp(time.time())}

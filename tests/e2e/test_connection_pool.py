@@ -7,6 +7,7 @@ afterwards.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -41,8 +42,6 @@ class Story:
     house: House
     sessions: StuckSessions
     run: dict[str, Any]
-    repeated: float
-    """Deliveries that said nothing new."""
 
     def ask(self, *words: str | int) -> Answer:
         return self.house.remediator(*words)
@@ -70,16 +69,22 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         )
         hook = webhook_config(f"{house.url}/webhooks/alertmanager-prod", bearer=AM, repeat_interval="2s")
         alertmanager = running.enter_context(Alertmanager(hook))
-        target = running.enter_context(exporter(METRIC, sessions.share))
+        assert sessions.share() > 80
+        again = threading.Event()  # and so it looks to Prometheus until Alertmanager has repeated itself
+        target = running.enter_context(
+            exporter(METRIC, lambda: sessions.share() if again.is_set() else max(sessions.share(), 81))
+        )
         running.enter_context(
             Prometheus(rules=[RULE], targets=[target], alertmanager=alertmanager.url, interval="250ms")
         )
         house.start()
         house.until(lambda: bool(house.runs()), "the rule fires and opens a run", 30)
         run = house.ended(seconds=30)
-        house.until(lambda: house.metric(SENT % "resolved") > 0, "Alertmanager resolves", 20)
+        house.until(lambda: house.metric(SENT % "repeated") > 0, "Alertmanager repeats itself", 30)
+        again.set()
+        house.until(lambda: house.metric(SENT % "resolved") > 0, "Alertmanager resolves", 30)
         house.until(lambda: not house.get("alerts", firing=True)["items"], "no alert fires any more")
-        yield Story(house, sessions, run, house.metric(SENT % "repeated"))
+        yield Story(house, sessions, run)
 
 
 def test_the_gentle_rung_goes_first_and_the_pool_recovers(story: Story) -> None:
@@ -115,7 +120,7 @@ def test_only_what_was_stuck_was_ended_and_no_more_than_allowed(story: Story) ->
 
 
 def test_alertmanagers_repeats_created_nothing(story: Story) -> None:
-    assert story.repeated >= 1
+    assert story.house.metric(SENT % "repeated") >= 1
     assert len(story.house.get("alerts")["items"]) == 1
     assert len(story.house.runs()) == 1
     assert story.house.metric(SENT % "accepted") == 1
