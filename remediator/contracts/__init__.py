@@ -21,7 +21,7 @@ from remediator.contracts.admission import ALWAYS, Admission, Arrivals, Flapping
 from remediator.contracts.approvals import Approvals
 from remediator.contracts.brakes import Brakes
 from remediator.contracts.check import Catalogue, Check
-from remediator.contracts.clock import Clock, Jumping
+from remediator.contracts.clock import Clock, Jumping, SteadyTime
 from remediator.contracts.incidents import IncidentChange, Incidents
 from remediator.contracts.intake import Delivery, Intake, Match, Opening, Receipt
 from remediator.contracts.move import Breaker, Declaration, IntentUpdate, Move, NewEffect
@@ -84,6 +84,7 @@ __all__ = [
     "Selector",
     "Settled",
     "Slot",
+    "SteadyTime",
     "Store",
     "Surge",
     "Trail",

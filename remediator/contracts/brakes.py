@@ -41,13 +41,14 @@ class Brakes(Protocol):
         messages: Sequence[Message] = (),
         clock: Jumping | None = None,
     ) -> None:
-        """`set_control`, and every timer that is still to come is moved by so much. Only for a store
-        whose clock is its owner's.
+        """`set_control`, and every timer that is still to come is moved by so much. What is asked for twice,
+        because an answer was lost or several have seen the jump, is done once.
 
         Args:
-            clock: the one that jumped. It is asked in the transaction by how much, and follows right
-                after it is committed: nobody looks at moved timers by the old time, and what is
-                asked for twice, because an answer was lost, is done once.
+            by: where the store's time is a server's (`steady`), or `clock` is given, that is asked in the
+                transaction instead.
+            clock: the one that jumped, where the store was given it. It follows right after the commit, so
+                that nobody looks at moved timers by the old time.
         """
 
     async def clear_control(self, kind: ControlKind, scope: str, event: AuditEvent) -> bool: ...

@@ -21,3 +21,11 @@ class Jumping(Protocol):
 
     def accept(self) -> None:
         """Follow the wall clock from where it is now."""
+
+
+class SteadyTime(Clock, Protocol):
+    """The clock of a store's server, held back when it jumps until that is written."""
+
+    def jump(self) -> Millis:
+        """By how much the server's clock was ahead (negative: behind) when it was looked at last; 0 where it
+        did not jump."""

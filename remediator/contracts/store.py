@@ -8,6 +8,7 @@ from typing import Protocol
 
 from remediator.contracts.approvals import Approvals
 from remediator.contracts.brakes import Brakes
+from remediator.contracts.clock import SteadyTime
 from remediator.contracts.incidents import Incidents
 from remediator.contracts.intake import Intake
 from remediator.contracts.outbox import Outbox
@@ -49,6 +50,11 @@ class Store(Intake, Runs, Approvals, Revisions, Brakes, Incidents, Outbox, Trail
         """Call `told`, in the event loop, when another process may have changed something. It only saves
         waiting for the next look: a hint may come for nothing, twice, late or never. A store that has one
         process gives none. To be asked before `open`."""
+
+    @property
+    def steady(self) -> SteadyTime | None:
+        """The clock of a server of its own, which may jump: whoever watches it calls `jumped`, and gives no
+        clock. None where time comes from a clock that the store was given."""
 
     @property
     def fatal(self) -> Exception | None:

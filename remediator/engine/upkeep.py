@@ -155,11 +155,12 @@ class Retention:
 
 
 class ClockWatch:
-    """Pauses the daemon when the wall clock jumps: budgets and cooldowns are counted by it.
+    """Pauses the daemon when the wall clock jumps: budgets and cooldowns are counted by it. Timers are moved
+    along, and the store shows the jump only after that is written.
 
     Args:
-        clock: the store's, where it is ours: it shows a jump only after the pause is written. Without
-            one the time is the database's, and is compared from turn to turn.
+        clock: the store's, where it is ours. Without one the time is that of the store's server; or somebody
+            drives it, then it is compared from turn to turn and timers stay.
     """
 
     def __init__(self, store: Store, clock: SteadyClock | None = None) -> None:
@@ -168,10 +169,11 @@ class ClockWatch:
         self._last: tuple[Instant, float] | None = None
 
     async def __call__(self) -> None:
-        if self._clock is not None:
-            jump = self._clock.jump()
+        clock = self._clock or self._store.steady
+        if clock is not None:
+            jump = clock.jump()
             if jump:
-                await self._pause(jump, self._clock.now())
+                await self._pause(jump, clock.now())
             return
         wall, steady = await self._store.now(), asyncio.get_running_loop().time()
         before = self._last
@@ -192,7 +194,8 @@ class ClockWatch:
         )
 
     async def _pause(self, jump: Millis, now: Instant) -> None:
-        seen = f"the clock jumped by {'-' if jump < 0 else '+'}{span(abs(jump))}"
+        seconds = Millis(round(abs(jump) / SECOND) * SECOND)  # nobody knows it to the millisecond
+        seen = f"the clock jumped by {'-' if jump < 0 else '+'}{span(seconds)}"
         control = Control(kind=ControlKind.PAUSE, scope="", reason=seen, actor="daemon", since=now)
         event = AuditEvent(kind="control.paused", observed=seen, allowed=f"at most {span(JUMP)}")
         body = (
@@ -203,9 +206,9 @@ class ClockWatch:
         told = Message(
             chain=DAEMON, severity=Severity.P1, subject=f"[P1] remediator paused: {seen}", body=body
         )
-        if self._clock is not None:
+        if self._clock is not None or self._store.steady is not None:
             await self._store.jumped(jump, control, event, (told,), self._clock)
-        else:  # several see this clock, and one shift too many could look at a call too early
+        else:
             await self._store.set_control(control, event, (told,))
         log.error("clock.jumped", observed=seen, do="check the clock, then: remediator resume")
 

@@ -22,6 +22,7 @@ from remediator.contracts import (
     Outgoing,
     Revision,
     SealReport,
+    SteadyTime,
 )
 from remediator.model import (
     AlertId,
@@ -77,6 +78,11 @@ class SqlStore(ABC):
     _history: History
     _key: bytes | None
     unwritable: Exception | None
+
+    @property
+    def steady(self) -> SteadyTime | None:
+        """As described in `contracts.Store`."""
+        return None
 
     @abstractmethod
     async def _write(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from remediator.contracts import Move
 from remediator.model import Instant, Millis, Progress
 from remediator.store import rows
 from remediator.store.tx import Tx
@@ -29,7 +30,9 @@ _SHIFTS = (
     "UPDATE run SET lease_until = lease_until + :by WHERE outcome IS NULL AND lease_until IS NOT NULL",
     "UPDATE effect SET expires_at = expires_at + :by WHERE returned_at IS NULL",
     # A chain counts from the declaration, which is still so long ago.
-    "UPDATE incident SET opened_at = opened_at + :by, next_at = next_at + :by WHERE resolved_at IS NULL",
+    # Whoever is about to change it has reckoned by the old time, and finds another `updated_at`.
+    "UPDATE incident SET opened_at = opened_at + :by, next_at = next_at + :by, updated_at = updated_at + :by"
+    " WHERE resolved_at IS NULL",
     "UPDATE notifier SET failing_since = failing_since + :by, retry_at = retry_at + :by"
     " WHERE failing_since IS NOT NULL",
     "UPDATE outbox SET next_at = next_at + :by WHERE sent_at IS NULL",
@@ -48,6 +51,14 @@ def shift(tx: Tx, by: Millis) -> None:
         for id, found in ((id, rows.progress(text)) for id, text in tx.all(_PROGRESS))
     )
     tx.many(_SET_PROGRESS, [{"id": id, "progress": rows.encode(new)} for id, old, new in moved if new != old])
+
+
+def carried(move: Move, by: Millis) -> Move:
+    """A move that was reckoned before timers were moved by so much."""
+    if not by:
+        return move
+    next_at = None if move.next_at is None else Instant(move.next_at + by)
+    return msgspec.structs.replace(move, next_at=next_at, progress=shifted(move.progress, by))
 
 
 def shifted(progress: Progress, by: Millis) -> Progress:

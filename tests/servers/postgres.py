@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -86,6 +87,7 @@ class Postgres:
         max_connections: the server's limit, superusers' reserve included.
         settings: more of postgresql.conf, by name (`wal_level`, `fsync` …).
         bin_dir: take these binaries.
+        env: more of its environment.
     """
 
     def __init__(
@@ -94,11 +96,13 @@ class Postgres:
         max_connections: int = 100,
         settings: dict[str, str] | None = None,
         bin_dir: Path | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port()
         self.max_connections = max_connections
         self.settings = settings or {}
         self.bin_dir = bin_dir or binaries()
+        self._env = env
         self._owner = unprivileged()
         self.directory = temporary("postgres", self._owner)
         self.data = self.directory / "data"
@@ -137,6 +141,7 @@ class Postgres:
             log=self.directory.with_suffix(".log"),
             ready=self._ready,
             user=self._owner,
+            env={**os.environ, **self._env} if self._env is not None else None,
             cwd=self.directory,
             stop_signal=signal.SIGINT,  # PostgreSQL's "fast shutdown"
         ).start()

@@ -33,6 +33,7 @@ class Link:
     """A contracts.Store for one process; every method goes over the wire."""
 
     fatal = None
+    steady = None
     unwritable = None
 
     def __init__(self, simulation: Simulation, host: Host) -> None:

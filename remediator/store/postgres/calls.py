@@ -10,18 +10,30 @@ from concurrent.futures import Future
 from typing import Any, TypeVar, cast
 
 from remediator import failpoint, metrics
-from remediator.contracts import Admission, Clock, Delivery, Hint, Match, Move, Receipt, Receiver
+from remediator.contracts import (
+    Admission,
+    Clock,
+    Delivery,
+    Hint,
+    Match,
+    Move,
+    Receipt,
+    Receiver,
+    SteadyTime,
+)
 from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
-from remediator.model import Instant, Run
+from remediator.model import Instant, Millis, Run
 from remediator.store import moved, rewind
 from remediator.store.limits import Limits
 from remediator.store.postgres import admits as postgres_admits
+from remediator.store.postgres import clock as postgres_clock
 from remediator.store.postgres import moves as postgres_moves
 from remediator.store.postgres import schema as postgres_schema
 from remediator.store.postgres.claims import Held, Sending
+from remediator.store.postgres.clock import ServerClock
 from remediator.store.postgres.hints import Hints
 from remediator.store.postgres.intake import IntakeLane, Taking
-from remediator.store.postgres.lane import Item, Lane
+from remediator.store.postgres.lane import Item, Lane, unmoved
 from remediator.store.postgres.link import Changed, Link, Server, tell
 from remediator.store.postgres.looks import Look, Looks
 from remediator.store.postgres.pool import Pool, Work, nothing
@@ -35,6 +47,8 @@ T = TypeVar("T")
 _THREADS = 6
 _TICK = 0.1
 """Seconds between two looks for calls that have waited too long."""
+_JOIN = 4.0
+"""Seconds within which a replica that is alive has noticed a jump of the server's clock, and written it."""
 _REMEMBER = insert("meta", "key, value") + "\nON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _REMEMBERED = "SELECT value FROM meta WHERE key = 'server'"
 
@@ -59,6 +73,7 @@ class PostgresCalls(SqlStore):
     ) -> None:
         self._address = address
         self._clock = clock
+        self._server_clock = ServerClock() if clock is None and not read_only else None
         self._read_only = read_only
         self._key = seal_key
         self._limits = limits
@@ -83,6 +98,11 @@ class PostgresCalls(SqlStore):
         """Why this store answers nothing any more until it is opened anew; None if all is well: the
         database is another one than it was, or no longer keeps what it says."""
         return self._fatal
+
+    @property
+    def steady(self) -> SteadyTime | None:
+        """As described in `contracts.Store`: None where somebody drives the clock."""
+        return self._server_clock
 
     def hints(self, told: Callable[[Hint], None]) -> None:
         self._told = told
@@ -126,6 +146,7 @@ class PostgresCalls(SqlStore):
             self._held,
             self._limits,
             None if self._read_only else self._clock,
+            self._server_clock,
             beats=not self._read_only,
         )
         self._lane.start()
@@ -149,6 +170,8 @@ class PostgresCalls(SqlStore):
                 link.close()
                 link = self._link()
                 link.write(self._recognise, nothing, nothing)
+                if self._server_clock is not None:
+                    self._join(link, self._server_clock)
             link.tx.begin(read_only=True)
             self._seen.opened_at = link.tx.now
         except BaseException as error:
@@ -158,6 +181,24 @@ class PostgresCalls(SqlStore):
             raise told from error
         finally:
             link.close()
+
+    def _join(self, link: Link, clock: ServerClock) -> None:
+        """Live by the server's clock. Where nobody has noted lately that he does so, it may have jumped a
+        moment ago: who was there before has the time to write that, and to move timers, before this one acts.
+        """
+        end = time.monotonic() + _JOIN
+        joined = False
+        while not joined:
+            alone = time.monotonic() > end
+            joined = link.write(
+                lambda tx, alone=alone: postgres_clock.joins(tx, alone),  # type: ignore[misc]
+                nothing,
+                nothing,
+                alone=alone,
+            )
+            if not joined:
+                time.sleep(_TICK)
+        clock.joined()
 
     def _recognise(self, tx: PostgresTx) -> None:
         moved.refuse(tx)
@@ -227,6 +268,7 @@ class PostgresCalls(SqlStore):
                 seconds=seconds,
                 expected=self._server,
                 read_only=self._read_only,
+                server_clock=self._server_clock,
             )
             if self._hints is not None:
                 link.hinted = self._hints.send
@@ -271,7 +313,9 @@ class PostgresCalls(SqlStore):
         point: str = "",
         qualifier: str = "",
         settled: Work | None = None,
+        alone: bool = False,
     ) -> T:
+        """As for every engine. Args: settled: as in `Pool.write`. alone: as for `PostgresTx.begin`."""
         self._check_writable()
         wait = self._limits.write if seconds is None else seconds
         before = after = nothing
@@ -285,7 +329,9 @@ class PostgresCalls(SqlStore):
 
         deadline = time.monotonic() + wait
         with metrics.STORE[point or "write"].time():
-            future = self._pool.write(work, deadline, settled=settled, before=before, after=after)
+            future = self._pool.write(
+                work, deadline, settled=settled, before=before, after=after, alone=alone
+            )
             return cast(T, await self._written(self._awaited(future, wait)))
 
     async def _written(self, answer: Awaitable[Any]) -> Any:
@@ -306,6 +352,7 @@ class PostgresCalls(SqlStore):
         settled: Work,
         ids: Mapping[str, int],
         wanted: Move | Admission,
+        by: Callable[[PostgresTx], Millis] = unmoved,
     ) -> T:
         """One transaction, together with what other runs write at the same time."""
         self._check_writable()
@@ -319,6 +366,7 @@ class PostgresCalls(SqlStore):
             after=lambda: failpoint.hit(f"{point}.after_commit", qualifier),
             ids=ids,
             wanted=wanted,
+            by=by,
         )
         with metrics.STORE[point].time():
             return cast(T, await self._written(self._awaited(lane.put(item), wait)))
@@ -391,6 +439,12 @@ class PostgresCalls(SqlStore):
         self._check_open()
         if self._read_only:
             raise StoreError("the store is open for reading only; ask the running daemon (--server)")
+
+    def _reckoned(self) -> Callable[[PostgresTx], Millis]:
+        """By how much timers have been moved since now, when a transaction begins: its caller has reckoned by
+        the time as it was before."""
+        before = self._server_clock.moved if self._server_clock is not None else 0
+        return lambda tx: Millis(tx.moved - before)
 
     def _lease(self, tx: Tx) -> Instant:
         return Instant(tx.now + self._limits.lease)

@@ -17,7 +17,7 @@ from typing import Any
 
 from remediator.contracts import Admission, Move
 from remediator.errors import LeaseLost, StoreUnavailable
-from remediator.model import Run
+from remediator.model import Millis, Run
 from remediator.store.postgres.gathering import Gathering
 from remediator.store.postgres.link import Changed, CommitLost, Link
 from remediator.store.postgres.pool import Pool, Work, nothing, unless
@@ -33,6 +33,11 @@ Together = Callable[[PostgresTx, Sequence["Item"]], Sequence["Item"]]
 which is done one by one."""
 
 
+def unmoved(tx: PostgresTx) -> Millis:
+    """By how much timers have been moved: they have not."""
+    return Millis(0)
+
+
 class Item:
     """One piece of work on one run.
 
@@ -44,12 +49,14 @@ class Item:
         before, after: called before and after the commit.
         ids: counter → how many ids it will want.
         wanted: what `work` writes, for `Together`.
+        by: by how much timers have been moved since that was reckoned; not for `Together` unless it is 0.
     """
 
     __slots__ = (
         "after",
         "answer",
         "before",
+        "by",
         "deadline",
         "error",
         "future",
@@ -71,9 +78,11 @@ class Item:
         after: Callable[[], None] = nothing,
         ids: Mapping[str, int],
         wanted: Move | Admission,
+        by: Callable[[PostgresTx], Millis] = unmoved,
     ) -> None:
         self.work = work
         self.wanted = wanted
+        self.by = by
         self.run = run
         self.deadline = deadline
         self.settled = settled

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from remediator.contracts import Clock, Hint
 from remediator.errors import ConfigurationError, Conflict, StoreError, StoreUnavailable
 from remediator.store.limits import Limits
+from remediator.store.postgres.clock import ServerClock
 from remediator.store.postgres.tx import PostgresTx
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Link:
     Args:
         seconds: how long one statement may take.
         expected: what server this must be; None for the first connection of a store.
+        server_clock: what is known of the server's; None for whoever takes it as it is.
 
     Raises:
         ConfigurationError: the server or its settings cannot be used.
@@ -101,6 +103,7 @@ class Link:
         seconds: float,
         expected: Server | None = None,
         read_only: bool = False,
+        server_clock: ServerClock | None = None,
     ) -> None:
         self.hinted: Callable[[Set[Hint]], None] = _nobody
         """Told, after a commit, what the other replicas should look at."""
@@ -113,7 +116,7 @@ class Link:
             if told is error:
                 raise
             raise told from error
-        self.tx = PostgresTx(self.connection, clock)
+        self.tx = PostgresTx(self.connection, clock, server_clock)
 
     def _prepare(self, limits: Limits, seconds: float, expected: Server | None, read_only: bool) -> Server:
         connection = self.connection
@@ -172,11 +175,17 @@ class Link:
         return not self.connection.closed and not self.connection.broken
 
     def write(
-        self, work: Callable[[PostgresTx], T], before: Callable[[], None], after: Callable[[], None]
+        self,
+        work: Callable[[PostgresTx], T],
+        before: Callable[[], None],
+        after: Callable[[], None],
+        *,
+        alone: bool = False,
     ) -> T:
         """One transaction.
 
         Args:
+            alone: as for `PostgresTx.begin`.
             before: called when all is written, before COMMIT; what it raises undoes the work.
             after: called after COMMIT.
 
@@ -186,7 +195,7 @@ class Link:
         """
         tx = self.tx
         try:
-            tx.begin()
+            tx.begin(alone=alone)
             answer = work(tx)
             tx.flush()
             before()

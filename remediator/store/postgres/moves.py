@@ -16,6 +16,7 @@ from remediator.errors import Conflict
 from remediator.model import Instant, IntentOutcome, Origin, Run, RunId, State
 from remediator.store import brakes, moves, outbox, rows, trail
 from remediator.store.postgres.lane import Item
+from remediator.store.postgres.tx import PostgresTx
 from remediator.store.rows import RUN, encode
 from remediator.store.tx import Tx
 
@@ -119,7 +120,7 @@ def write(tx: Tx, wanted: Sequence[Write]) -> Mapping[RunId, Run]:
     return moved
 
 
-def together(tx: Tx, items: Sequence[Item]) -> Sequence[Item]:
+def together(tx: PostgresTx, items: Sequence[Item]) -> Sequence[Item]:
     """As `lane.Together`, for moves."""
     first: dict[RunId, Item] = {}
     rest: list[Item] = []
@@ -127,6 +128,7 @@ def together(tx: Tx, items: Sequence[Item]) -> Sequence[Item]:
     joined = moves.firing(tx, [item.run.id for item, move in wanted if moves.for_resolve(move)])
     for item in items:
         fits = isinstance(item.wanted, Move) and plain(item.run, item.wanted) and item.run.id not in joined
+        fits = fits and not item.by(tx)
         if not fits or first.setdefault(item.run.id, item) is not item:
             rest.append(item)
     moved = write(tx, [Write(item.run, cast(Move, item.wanted)) for item in first.values()])

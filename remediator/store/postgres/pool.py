@@ -50,16 +50,18 @@ class Pool:
         settled: Work | None = None,
         before: Callable[[], None] = nothing,
         after: Callable[[], None] = nothing,
+        alone: bool = False,
     ) -> Future[Any]:
         """One transaction.
 
         Args:
+            alone: as for `PostgresTx.begin`.
             deadline: on time.monotonic; nothing is committed after it.
             settled: whether the work is there already, after a COMMIT without an answer: its
                 answer, or None. It must wait for a transaction of the former connection that is
                 still under way. Without it such a commit is StoreUnavailable.
         """
-        return self._threads.submit(self._write, work, deadline, settled, before, after)
+        return self._threads.submit(self._write, work, deadline, settled, before, after, alone)
 
     def read(self, work: Work, deadline: float) -> Future[Any]:
         """One snapshot."""
@@ -78,6 +80,7 @@ class Pool:
         settled: Work | None,
         before: Callable[[], None],
         after: Callable[[], None],
+        alone: bool,
     ) -> Any:
         def in_time() -> None:
             if time.monotonic() > deadline:
@@ -89,7 +92,7 @@ class Pool:
             if time.monotonic() > deadline:
                 break
             try:
-                return self.link().write(todo, in_time, after)
+                return self.link().write(todo, in_time, after, alone=alone)
             except Undo as undo:
                 return undo.answer
             except CommitLost as lost:

@@ -16,6 +16,7 @@ from remediator.contracts import (
     Delivery,
     Flapping,
     Held,
+    Jumping,
     Match,
     Move,
     NotifierState,
@@ -23,10 +24,11 @@ from remediator.contracts import (
     Receipt,
 )
 from remediator.errors import LeaseLost
-from remediator.model import AuditEvent, Instant, Millis, Run
-from remediator.store import admit, claims, judging, moves, outbox, prune, sealing, trail
+from remediator.model import AuditEvent, Control, Instant, Message, Millis, Run
+from remediator.store import admit, claims, judging, moves, outbox, prune, sealing, timers, trail
 from remediator.store.postgres import admits as postgres_admits
 from remediator.store.postgres import claims as postgres_claims
+from remediator.store.postgres import clock as postgres_clock
 from remediator.store.postgres.calls import PostgresCalls
 from remediator.store.postgres.seen import FORGET
 from remediator.store.postgres.tx import CLASS, NUMBERING, SEALING, PostgresTx
@@ -77,15 +79,17 @@ class PostgresStore(PostgresCalls):
 
     async def move(self, run: Run, move: Move) -> Run:
         self._held.drop((run,))
+        by = self._reckoned()
         moved = await self._grouped(
             self._moves,
-            lambda tx: moves.move(tx, run, move, self._lease(tx)),
+            lambda tx: moves.move(tx, run, timers.carried(move, by(tx)), self._lease(tx)),
             run,
             point="move",
             qualifier=str(move.outcome or move.state),
             settled=lambda tx: postgres_claims.moved(tx, run, move),
             ids={"audit": len(move.events)},
             wanted=move,
+            by=by,
         )
         if any(update.outcome == "pending" for update in move.intents):
             self._held.take((moved,), time.monotonic())
@@ -136,9 +140,34 @@ class PostgresStore(PostgresCalls):
         return state
 
     async def message_failed(self, id: int, retry_at: Instant, error: str) -> NotifierState | None:
-        state = await self._write(lambda tx: outbox.failed(tx, id, retry_at, error))
+        by = self._reckoned()
+        state = await self._write(lambda tx: outbox.failed(tx, id, Instant(retry_at + by(tx)), error))
         self._sending.done(id)
         return state
+
+    # ------------------------------------------------------------ the clock
+
+    async def jumped(
+        self,
+        by: Millis,
+        control: Control,
+        event: AuditEvent,
+        messages: Sequence[Message] = (),
+        clock: Jumping | None = None,
+    ) -> None:
+        server = self._server_clock
+        if server is None:
+            return await super().jumped(by, control, event, messages, clock)
+
+        def work(tx: PostgresTx) -> None:
+            moved = Millis(tx.wall - tx.now)
+            if moved:  # else another has written it, or the answer to that was lost
+                self._jump(tx, moved, control, event, messages)
+                postgres_clock.put(tx, moved)
+
+        # Nobody else writes: what is reckoned by the old time is moved, or finds its lease gone.
+        await self._write(work, alone=True)
+        return await self._look(lambda tx: None)  # whoever begins looks at the clock
 
     # ------------------------------------------------------------ audit, upkeep
 

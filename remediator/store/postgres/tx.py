@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from remediator.contracts import Clock, Hint
 from remediator.model import Instant
+from remediator.store.postgres.clock import NOTE, Note, ServerClock, note
 from remediator.store.tx import NONE, Row, Values
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CLASS = 0x52454D44
 """The first half of every advisory lock of this package."""
-MIGRATING, NUMBERING, SEALING = 1, 2, 3
+MIGRATING, NUMBERING, SEALING, TIMING = 1, 2, 3, 4
 """Second halves with a meaning of their own; named locks have the bits above these."""
 CLOCK = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _MOST_IDS = 1024
@@ -28,6 +29,11 @@ _FEW = 3
 """Fewer rows than this are inserted one by one: a COPY has more to say before it begins."""
 _BEGIN = f"BEGIN; SELECT {CLOCK}"
 _BEGIN_READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {CLOCK}"
+# Whoever writes does so before a jump of the clock is written, or after it: the look comes after the lock.
+_LOCK_TIME = f"pg_advisory_xact_lock_shared({CLASS}, {TIMING})"
+_BEGIN_BY_CLOCK = f"BEGIN; SELECT {_LOCK_TIME}; SELECT {CLOCK}, {NOTE}"
+_BEGIN_ALONE = _BEGIN_BY_CLOCK.replace("_shared", "")
+_BEGIN_READ_BY_CLOCK = f"{_BEGIN_READ}, {NOTE}"
 _LOCK = f"SELECT {CLOCK} FROM pg_advisory_xact_lock({CLASS}, %(key)s::int)"  # noqa: S608
 _IDS = "SELECT remediator_ids(%(counter)s, %(count)s)"
 _NAME = re.compile(r"(?<![:\w']):([a-z_]+)\b")
@@ -65,11 +71,18 @@ class PostgresTx:
 
     Args:
         clock: None for the database's own.
+        server: what is known of that; None for whoever takes it as it is.
     """
 
-    def __init__(self, connection: Connection[Row], clock: Clock | None) -> None:
+    def __init__(
+        self, connection: Connection[Row], clock: Clock | None, server: ServerClock | None = None
+    ) -> None:
         self.connection = connection
         self._clock = clock
+        self._server = server
+        self._note = Note()
+        self.wall = 0
+        """What the database's clock shows, whether it is believed or not."""
         self._reserved: dict[str, tuple[int, int]] = {}
         self._growth: dict[str, int] = {}
         self.now = Instant(0)
@@ -82,24 +95,48 @@ class PostgresTx:
     def hint(self, hint: Hint) -> None:
         self.hinted.add(hint)
 
-    def begin(self, *, read_only: bool = False) -> None:
-        """Begin, and ask what time it is, in one round trip."""
+    @property
+    def moved(self) -> int:
+        """By how much timers have been moved in all, in milliseconds; that stays so until this ends."""
+        return self._note.moved
+
+    def begin(self, *, read_only: bool = False, alone: bool = False) -> None:
+        """Begin, and ask what time it is, in one round trip.
+
+        Args:
+            alone: nobody else writes until this ends; where the database's clock is watched.
+        """
         self._reserved.clear()
         self._growth.clear()
         self._locked.clear()
         self._known.clear()
         self._later.clear()
         self.hinted = set()
-        cursor = self.connection.execute(_BEGIN_READ if read_only else _BEGIN, prepare=False)
-        cursor.nextset()
-        self._tell(cursor.fetchone())
+        if self._server is None:
+            statements = _BEGIN_READ if read_only else _BEGIN
+        elif read_only:
+            statements = _BEGIN_READ_BY_CLOCK
+        else:
+            statements = _BEGIN_ALONE if alone else _BEGIN_BY_CLOCK
+        asked = self._passed()
+        cursor = self.connection.execute(statements, prepare=False)
+        while cursor.nextset():  # the last one has the time
+            pass
+        row = cursor.fetchone()
+        assert row is not None
+        if self._server is not None:
+            self._note = note(row[1])
+        self._tell(row[0], asked)
 
     def lock(self, name: str) -> None:
         if name in self._locked:
             return
         # Whoever waited looks at the clock again: what it counts must not be older than its turn.
         key = (zlib.crc32(name.encode()) & 0x7FFFFFF0) + 16
-        self._tell(self._execute(_LOCK, {"key": key}).fetchone())
+        asked = self._passed()
+        row = self._execute(_LOCK, {"key": key}).fetchone()
+        assert row is not None
+        self._tell(row[0], asked)
         self._locked.add(name)
 
     def id(self, counter: str, count: int = 1) -> int:
@@ -214,8 +251,14 @@ class PostgresTx:
                 self._write(table, columns)
         return self.connection.execute(cast(Any, sql), values)
 
-    def _tell(self, row: Row | None) -> None:
+    def _passed(self) -> float:
+        return self._server.passed() if self._server is not None else 0.0
+
+    def _tell(self, wall: int, asked: float) -> None:
+        self.wall = wall
         if self._clock is not None:
             self.now = self._clock.now()
-        elif row is not None:
-            self.now = Instant(row[0])
+        elif self._server is not None:
+            self.now = self._server.look(wall, self._note, asked)
+        else:
+            self.now = Instant(wall)
