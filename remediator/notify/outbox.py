@@ -89,6 +89,8 @@ class Drain:
         self._log = LogNotifier()
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._busy: Counter[str] = Counter()
+        self._telling: set[tuple[str | None, int | None]] = set()
+        """The notifiers that are being told of an incident: of each one thing at a time."""
         self._unrecorded: set[int] = set()
         # Not the same set: the first notifier's row is the one that was spread, under the same id.
         self._logged: set[int] = set()
@@ -131,9 +133,10 @@ class Drain:
                 continue
             if one.notifier is None:
                 self._start(one, self._spread(one))
-            elif self._busy[one.notifier] < _SIDE_BY_SIDE:
+            elif self._busy[one.notifier] < _SIDE_BY_SIDE and not self._telling & _of(one):
                 self._logged.discard(one.id)
                 self._busy[one.notifier] += 1
+                self._telling |= _of(one)
                 self._start(one, self._deliver(one, one.notifier))
             else:
                 continue
@@ -168,6 +171,7 @@ class Drain:
         del self._under_way[one.id]
         if one.notifier is not None:
             self._busy[one.notifier] -= 1
+            self._telling -= _of(one)
         if not task.cancelled() and (error := task.exception()) is not None:
             metrics.TASK_FAILURES.labels("outbox").inc()
             log.error("outbox.fault", message=one.id, exc_info=error)
@@ -296,6 +300,11 @@ class Drain:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+
+def _of(one: Outgoing) -> set[tuple[str | None, int | None]]:
+    """Whom it tells of which incident; empty where it is about none."""
+    return set() if one.message.incident is None else {(one.notifier, one.message.incident)}
 
 
 def _event(kind: str, one: Outgoing, told: Sequence[str], error: str | None = None) -> AuditEvent:

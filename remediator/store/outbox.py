@@ -13,20 +13,27 @@ import msgspec
 
 from remediator.contracts import NotifierState, Outgoing
 from remediator.errors import NotFound
-from remediator.model import SECOND, AuditEvent, Instant, Message, Millis
+from remediator.model import HOUR, SECOND, AuditEvent, Instant, Message, Millis
 from remediator.store import trail
 from remediator.store.rows import encode
 from remediator.store.tx import Row, Tx, insert
 
-_INSERT = insert("outbox", "id, at, next_at, attempts, message, error, incident, notifier")
-IN_ORDER = """
+_INSERT = insert("outbox", "id, at, next_at, attempts, message, error, incident, notifier, posted")
+PLACE = "COALESCE(outbox.posted, outbox.id)"
+_FORMER_PLACE = "COALESCE(former.posted, former.id)"
+"""The id under which a message was posted, the same for each of its notifiers. Ids are given out in the order
+in which an incident changes; a clock may be set back, and shows the same millisecond twice."""
+IN_ORDER = f"""
 NOT EXISTS (
   SELECT 1 FROM outbox AS former
-  WHERE former.incident = outbox.incident AND former.sent_at IS NULL AND former.at < outbox.at
-    AND former.attempts < 5 AND (former.notifier = outbox.notifier OR former.notifier IS NULL))
-"""
-"""Nobody hears that an incident is over before hearing that there is one. What a notifier has refused five
-times holds up nothing: it may never take it, and the calls behind it must go out."""
+  WHERE former.incident = outbox.incident AND former.sent_at IS NULL AND {_FORMER_PLACE} < {PLACE}
+    AND (former.notifier = outbox.notifier OR former.notifier IS NULL)
+    AND former.refused < 3 AND (former.attempts < 5 OR former.at > :patience))
+"""  # noqa: S608
+"""Nobody hears that an incident is over before hearing that there is one: what is still to be said to a
+notifier holds up what comes after. Not for ever, for it may never take it, and the calls behind it must go
+out: not where it was refused three times while others were taken, nor beyond `PATIENCE`. Once one of those is
+out, what it went past is given up (`sent`)."""
 # What was tried least first, or a message that a notifier never takes would hold up those behind it.
 _DUE = f"""
 SELECT outbox.id, outbox.at, outbox.attempts, outbox.message, outbox.notifier
@@ -34,19 +41,27 @@ FROM outbox LEFT JOIN notifier ON notifier.name = outbox.notifier
 WHERE outbox.sent_at IS NULL AND outbox.next_at <= :now
   AND (notifier.retry_at IS NULL OR notifier.retry_at <= :now)
   AND {IN_ORDER}
-ORDER BY outbox.attempts, outbox.at, outbox.id LIMIT :limit
+ORDER BY outbox.attempts, outbox.at, {PLACE} LIMIT :limit
 """  # noqa: S608
 _ANY_DUE = "SELECT 1 FROM outbox WHERE sent_at IS NULL AND next_at <= :now LIMIT 1"
 _ADDRESS = """
 UPDATE outbox SET notifier = :notifier
-WHERE id = :id AND notifier IS NULL AND sent_at IS NULL RETURNING at, message, incident
+WHERE id = :id AND notifier IS NULL AND sent_at IS NULL RETURNING at, message, incident, COALESCE(posted, id)
 """
 _SENT = """
 UPDATE outbox SET sent_at = :now, attempts = attempts + 1 WHERE id = :id AND sent_at IS NULL
-RETURNING notifier
+RETURNING notifier, incident, COALESCE(posted, id)
+"""
+_PASSED = """
+UPDATE outbox SET sent_at = :now
+WHERE incident = :incident AND notifier = :notifier AND sent_at IS NULL AND COALESCE(posted, id) < :place
+RETURNING id
 """
 _FAILED = """
-UPDATE outbox SET next_at = :retry_at, attempts = attempts + 1, error = :error
+UPDATE outbox SET next_at = :retry_at, attempts = attempts + 1, error = :error,
+  refused = refused + COALESCE((
+    SELECT CASE WHEN failing_since IS NULL THEN 1 ELSE 0 END FROM notifier
+    WHERE notifier.name = outbox.notifier), 0)
 WHERE id = :id AND sent_at IS NULL RETURNING notifier
 """
 _ABANDON = """
@@ -80,6 +95,8 @@ _message = msgspec.json.Decoder(Message)
 
 SHORTEST, LONGEST = Millis(5 * SECOND), Millis(600 * SECOND)
 """Between two tries of a notifier that fails."""
+PATIENCE = Millis(HOUR)
+"""How long a message that its notifier does not take holds up the others of its incident."""
 _PROBING = Millis(30 * SECOND)
 """How long the others leave a notifier that fails to whoever tries it; longer than a try may take."""
 
@@ -98,7 +115,8 @@ def any_due(tx: Tx) -> bool:
 def due(tx: Tx, limit: int) -> Sequence[Outgoing]:
     """The messages to be sent now, those that were tried least first, without any whose notifier is
     not to be tried now. Of those for a notifier that fails it is for `probes` to choose one."""
-    return [outgoing(*row) for row in tx.all(_DUE, {"now": tx.now, "limit": limit})]
+    values = {"now": tx.now, "limit": limit, "patience": tx.now - PATIENCE}
+    return [outgoing(*row) for row in tx.all(_DUE, values)]
 
 
 def failing(tx: Tx) -> dict[str, int]:
@@ -134,12 +152,13 @@ def spread(tx: Tx, id: int, notifiers: Sequence[str]) -> bool:
     found = tx.change(_ADDRESS, {"id": id, "notifier": notifiers[0]})
     for row in found:
         for notifier in notifiers[1:]:
-            tx.run(_INSERT, _values(tx, row[0], row[1], row[2], notifier))
+            tx.run(_INSERT, _values(tx, row[0], row[1], row[2], notifier, row[3]))
     return bool(found)
 
 
 def sent(tx: Tx, id: int, event: AuditEvent) -> NotifierState | None:
-    """Record that a message went out; its notifier is well.
+    """Record that a message went out; its notifier is well. What it went past is given up: nobody hears of it
+    afterwards.
 
     Raises:
         NotFound: there is no unsent message of that id.
@@ -148,9 +167,13 @@ def sent(tx: Tx, id: int, event: AuditEvent) -> NotifierState | None:
     if not found:
         raise NotFound(f"no unsent message has the id {id}")
     trail.append(tx, (event,))
-    name = found[0][0]
+    name, incident, place = found[0]
     if name is None:
         return None
+    if incident is not None:
+        passed = tx.change(_PASSED, {"now": tx.now, "incident": incident, "notifier": name, "place": place})
+        if passed:
+            trail.append(tx, (_passed(event, [row[0] for row in passed]),))
     tx.run(_WELL, {"name": name})
     return _state(tx.one(_STATE, {"name": name}))
 
@@ -203,7 +226,18 @@ def tell(tx: Tx, name: str, failing: bool, event: AuditEvent, messages: Sequence
     return True
 
 
-def _values(tx: Tx, at: int, message: str, incident: int | None, notifier: str | None) -> dict[str, object]:
+def _passed(event: AuditEvent, ids: Sequence[int]) -> AuditEvent:
+    return msgspec.structs.replace(
+        event,
+        kind="message.abandoned",
+        observed="not taken for long: a later message of the incident went out first",
+        data={**event.data, "messages": list(ids)},
+    )
+
+
+def _values(
+    tx: Tx, at: int, message: str, incident: int | None, notifier: str | None, posted: int | None = None
+) -> dict[str, object]:
     return {
         "id": tx.id("outbox"),
         "at": at,
@@ -213,6 +247,7 @@ def _values(tx: Tx, at: int, message: str, incident: int | None, notifier: str |
         "error": "",
         "incident": incident,
         "notifier": notifier,
+        "posted": posted,
     }
 
 

@@ -318,6 +318,9 @@ outbox = Table(
     _instant("sent_at", nullable=True),
     Column("incident", BigInteger, nullable=True),
     _text("notifier", nullable=True),  # the one it is for, where it is for one
+    Column("posted", BigInteger, nullable=True),  # its place among what is said; NULL: its id
+    # How often its notifier refused it while it took others.
+    Column("refused", Integer, nullable=False, server_default=text("0")),
     Index(
         "outbox_due",
         "next_at",

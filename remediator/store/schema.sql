@@ -183,6 +183,8 @@ CREATE TABLE outbox (
 	sent_at BIGINT,
 	incident BIGINT,
 	notifier TEXT,
+	posted BIGINT,
+	refused INTEGER DEFAULT 0 NOT NULL,
 	PRIMARY KEY (id)
 );
 CREATE INDEX outbox_due ON outbox (next_at) WHERE sent_at IS NULL;

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from remediator.contracts import Notifier, Outgoing, Store
 from remediator.errors import NotificationError, StoreUnavailable
-from remediator.model import DAY, HOUR, MINUTE, SECOND, Instant, Message, Millis, Severity
+from remediator.model import DAY, HOUR, MINUTE, SECOND, IncidentId, Instant, Message, Millis, Severity
 from remediator.notify.outbox import Drain, backoff
 from tests.engine.world import Rig
 
@@ -318,6 +318,24 @@ async def test_a_message_that_is_never_taken_holds_up_none_behind_it() -> None:
             rig.clock.set(Instant(rig.clock.now() + SECOND))
             await out.once()
     assert [one.subject for one in picky.sent] == ["n0", "n1", "n2"]
+
+
+async def test_what_is_said_of_an_incident_comes_in_order_after_a_long_outage() -> None:
+    dead, well = Pager("dead", refuse=9), Pager("well")
+    subjects = ["declared", "update", "resolved"]
+    async with Rig() as rig:
+        said = [
+            Message(chain="both", severity=Severity.P2, subject=subject, body="b", incident=IncidentId(1))
+            for subject in subjects
+        ]
+        await rig.store.record((), said)
+        out = drain(rig, dead, well, chains=BOTH)
+        for _ in range(40 * 12):
+            await out.once()
+            rig.clock.set(Instant(rig.clock.now() + 5 * SECOND))
+    for pager in (dead, well):
+        assert [one.subject for one in pager.sent if one.subject in subjects] == subjects
+    assert dead.refuse == 0
 
 
 async def test_a_notifier_that_fails_for_ten_minutes_is_told_to_the_others_and_so_is_its_return() -> None:

@@ -44,10 +44,10 @@ WITH due AS (
   WHERE sent_at IS NULL AND (next_at <= :now OR id = ANY(:own))
     AND (notifier.retry_at IS NULL OR notifier.retry_at <= :now)
     AND {outbox.IN_ORDER}
-  ORDER BY attempts, at, id LIMIT :limit FOR UPDATE OF outbox SKIP LOCKED
+  ORDER BY attempts, at, {outbox.PLACE} LIMIT :limit FOR UPDATE OF outbox SKIP LOCKED
 )
 UPDATE outbox SET next_at = :later WHERE id IN (SELECT id FROM due)
-RETURNING attempts, at, id, message, notifier
+RETURNING attempts, at, {outbox.PLACE}, id, message, notifier
 """  # noqa: S608
 _HAND_OVER = "UPDATE outbox SET next_at = :now WHERE id = ANY(:own) AND sent_at IS NULL"
 
@@ -135,14 +135,15 @@ class Sending:
         """Messages to be sent now, oldest first."""
         own = [id for id, until in self._own.items() if until > tx.now]
         later = Instant(tx.now + _SENDING)
-        values = {"now": tx.now, "own": own, "limit": limit, "later": later}
+        patience = tx.now - outbox.PATIENCE
+        values = {"now": tx.now, "own": own, "limit": limit, "later": later, "patience": patience}
         found = sorted(tx.change(_DUE, values))
-        self._own = {**{id: self._own[id] for id in own}, **{row[2]: later for row in found}}
+        self._own = {**{id: self._own[id] for id in own}, **{row[3]: later for row in found}}
         return outbox.probes(
             tx,
             [
                 outbox.outgoing(id, at, attempts, message, notifier)
-                for attempts, at, id, message, notifier in found
+                for attempts, at, _, id, message, notifier in found
             ],
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 
@@ -208,12 +210,125 @@ async def test_what_is_said_of_an_incident_reaches_each_notifier_in_order(world:
     assert set(third) == {("declared", "pager"), ("resolved", "mail")}
     await world.store.message_sent(third["resolved", "mail"], AuditEvent(kind="message.sent"))
     # What a notifier never takes holds up the later calls only so long.
-    for _ in range(5):
+    for _ in range(6):
         left = await due()
         assert set(left) == {("declared", "pager")}
         await world.store.message_failed(left["declared", "pager"], world.now, "too long")
         world.later(10 * MINUTE)
-    assert set(await due()) == {("resolved", "pager")}
+    left = await due()
+    assert set(left) == {("resolved", "pager")}
+    await world.store.message_sent(left["resolved", "pager"], SENT)
+    await _nothing_more(world, given_up=[first["declared", None] + 3])
+
+
+SENT = AuditEvent(kind="message.sent")
+
+
+async def _nothing_more(world: World, given_up: list[int]) -> None:
+    """What a later message went past is never sent, and the audit log says so."""
+    world.later(HOUR)
+    assert await world.store.due_messages(10) == []
+    events = [one.event for one in await world.store.audit(kind="message.abandoned")]
+    assert [event.data["messages"] for event in events] == [given_up]
+
+
+async def said(world: World, *subjects: str) -> None:
+    """Messages of one incident, each in a change of its own."""
+    for subject in subjects:
+        message = Message(chain="", severity=Severity.P2, subject=subject, body="b", incident=IncidentId(7))
+        await world.store.record((), (message,))
+
+
+async def next_for(world: World, notifier: str | None) -> tuple[str, int] | None:
+    """The one message of the incident that is due for a notifier."""
+    found = [one for one in await world.store.due_messages(10) if one.notifier == notifier]
+    assert len(found) <= 1
+    return (found[0].message.subject, found[0].id) if found else None
+
+
+async def spread(world: World, *orders: Sequence[str]) -> None:
+    """Address what was said, one after the other, to notifiers in these orders."""
+    for notifiers in orders:
+        found = await next_for(world, None)
+        assert found is not None
+        assert await world.store.spread_message(found[1], notifiers)
+
+
+@pytest.mark.parametrize("later", [0, -HOUR])
+async def test_order_is_kept_within_a_millisecond_and_when_the_clock_is_set_back(
+    world: World, later: int
+) -> None:
+    await said(world, "declared")
+    world.later(later)
+    await said(world, "resolved")
+    world.later(2 * HOUR)
+    await spread(world, ["mail", "pager"], ["pager", "mail"])
+    for notifier in ("mail", "pager"):
+        for subject in ("declared", "resolved"):
+            found = await next_for(world, notifier)
+            assert found is not None
+            assert found[0] == subject
+            await world.store.message_sent(found[1], SENT)
+
+
+async def test_a_notifier_that_is_away_for_long_hears_everything_in_order(world: World) -> None:
+    """And one that is well is not held up."""
+    await said(world, "declared", "resolved")
+    await spread(world, ["dead", "well"], ["dead", "well"])
+    for subject in ("declared", "resolved"):
+        found = await next_for(world, "well")
+        assert found is not None
+        assert found[0] == subject
+        await world.store.message_sent(found[1], SENT)
+    for _ in range(8):  # 5 s, 5 s, 10 s … : a good ten minutes
+        found = await next_for(world, "dead")
+        assert found is not None
+        assert found[0] == "declared"
+        state = await world.store.message_failed(found[1], world.now, "HTTP 503")
+        assert state is not None
+        assert state.retry_at is not None
+        world.later(state.retry_at - world.now)
+    for subject in ("declared", "resolved"):
+        found = await next_for(world, "dead")
+        assert found is not None
+        assert found[0] == subject
+        await world.store.message_sent(found[1], SENT)
+    assert await world.kinds() == ["message.sent"] * 4
+
+
+async def test_what_a_notifier_refuses_while_it_takes_others_holds_up_no_call(world: World) -> None:
+    await said(world, "declared", "call")
+    await spread(world, ["pager"], ["pager"])
+    declared = await next_for(world, "pager")
+    assert declared is not None
+    for _ in range(4):  # the first may be an outage that begins
+        assert await next_for(world, "pager") == declared
+        await world.store.message_failed(declared[1], world.now, "too long")
+        world.later(10 * SECOND)
+        other = Message(chain="x", severity=Severity.P2, subject="other", body="b")
+        await world.store.record((), (other,))
+        (whole,) = [one for one in await world.store.due_messages(10) if one.notifier is None]
+        await world.store.spread_message(whole.id, ["pager"])
+        await world.store.message_sent(whole.id, SENT)
+    due = {one.message.subject: one.id for one in await world.store.due_messages(10)}
+    assert set(due) == {"declared", "call"}
+    await world.store.message_sent(due["call"], SENT)
+    await _nothing_more(world, given_up=[declared[1]])
+
+
+async def test_what_was_given_up_holds_up_nothing(world: World) -> None:
+    await said(world, "declared")
+    world.later(1)
+    await said(world, "resolved")
+    await spread(world, ["pager"], ["pager"])
+    declared = await next_for(world, "pager")
+    assert declared is not None
+    assert declared[0] == "declared"
+    given_up = AuditEvent(kind="message.abandoned")
+    assert await world.store.abandon_messages("pager", Instant(world.now - 1), given_up) == 1
+    found = await next_for(world, "pager")
+    assert found is not None
+    assert found[0] == "resolved"
 
 
 async def test_a_failed_message_comes_back_when_it_is_time(world: World) -> None:

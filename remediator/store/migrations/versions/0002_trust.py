@@ -85,6 +85,8 @@ def upgrade() -> None:
     op.add_column("effect", sa.Column("recalled_by", sa.Text(), server_default=sa.text("''"), nullable=False))
     op.add_column("outbox", sa.Column("incident", sa.BigInteger(), nullable=True))
     op.add_column("outbox", sa.Column("notifier", sa.Text(), nullable=True))
+    op.add_column("outbox", sa.Column("posted", sa.BigInteger(), nullable=True))
+    op.add_column("outbox", sa.Column("refused", sa.Integer(), server_default=sa.text("0"), nullable=False))
     op.create_index(
         "outbox_incident",
         "outbox",
