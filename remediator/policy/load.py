@@ -12,10 +12,12 @@ from remediator.policy.document import MAX_BYTES
 from remediator.policy.faults import PolicyErrors
 
 MAX_FILES = 50_000
+ATTEMPTS = 5
+"""How often a directory is read that changes meanwhile."""
 
 
 def read_dir(path: str | Path) -> dict[str, str]:
-    """Read every policy file below a directory.
+    """Read every policy file below a directory, as it is at one moment.
 
     Names that start with a dot are left out, as are `*.test.yaml`. A symbolic link is followed only
     within the directory (Kubernetes mounts a ConfigMap that way).
@@ -27,8 +29,45 @@ def read_dir(path: str | Path) -> dict[str, str]:
         Texts by path relative to the directory, with `/`, in sorted order.
 
     Raises:
-        PolicyErrors: the directory or a file cannot be read; all faults are named.
+        PolicyErrors: the directory or a file cannot be read, or files change all the time; all faults
+            are named.
     """
+    former = ""
+    for _ in range(ATTEMPTS):
+        try:
+            root, texts, seen = _read(path)
+        except PolicyErrors as error:
+            if str(error) == former:
+                raise
+            former = str(error)
+            continue
+        if (root, seen) == _present(path):
+            return texts
+    raise PolicyErrors([PolicyError("changes while it is read; it is read again", str(path))])
+
+
+Stamps = dict[str, tuple[int, int, int]]
+"""File → inode, time of its last change, size: not the same after it was changed or exchanged."""
+
+
+def _present(path: str | Path) -> tuple[Path, Stamps] | None:
+    """The directory as it is now; None: it cannot be told.
+
+    A new ConfigMap and a new commit come by a link that is put in place of another, and then the files are
+    removed that it led to. Who reads meanwhile sees some of both, or some of what is left.
+    """
+    try:
+        root = Path(path).resolve(strict=True)
+        return root, {name: _stamp(os.stat(f"{root}/{name}")) for name, _ in _entries(str(root), "")}
+    except OSError:
+        return None
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _read(path: str | Path) -> tuple[Path, dict[str, str], Stamps]:
     try:
         root = Path(path).resolve(strict=True)
         entries = sorted(_entries(str(root), ""))
@@ -37,15 +76,16 @@ def read_dir(path: str | Path) -> dict[str, str]:
     if len(entries) > MAX_FILES:
         raise PolicyErrors([PolicyError(f"{len(entries)} files; at most {MAX_FILES} are read", str(path))])
     texts: dict[str, str] = {}
+    seen: Stamps = {}
     faults: list[PolicyError] = []
     for name, linked in entries:
         try:
-            texts[name] = _text(root, name, linked)
+            texts[name], seen[name] = _text(root, name, linked)
         except PolicyError as error:
             faults.append(error)
     if faults:
         raise PolicyErrors(faults)
-    return texts
+    return root, texts, seen
 
 
 def _entries(folder: str, prefix: str) -> Iterator[tuple[str, bool]]:
@@ -64,7 +104,7 @@ def _entries(folder: str, prefix: str) -> Iterator[tuple[str, bool]]:
                 yield name, entry.is_symlink()
 
 
-def _text(root: Path, name: str, linked: bool) -> str:
+def _text(root: Path, name: str, linked: bool) -> tuple[str, tuple[int, int, int]]:
     if name.endswith(".yml"):
         raise PolicyError("policy files end in .yaml; rename it", name)
     try:
@@ -83,7 +123,7 @@ def _text(root: Path, name: str, linked: bool) -> str:
                 raise PolicyError("not a regular file", name)
             if status.st_size > MAX_BYTES:
                 raise PolicyError(f"the file has {status.st_size} bytes; at most {MAX_BYTES} are read", name)
-            return file.readall().decode("utf-8")
+            return file.readall().decode("utf-8"), _stamp(status)
     except UnicodeDecodeError as error:
         raise PolicyError(f"not UTF-8 at byte {error.start}; save the file as UTF-8", name) from None
     except OSError as error:

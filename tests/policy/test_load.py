@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,38 @@ def test_a_configmap_is_read_through_its_links(tmp_path: Path) -> None:
     linked = tmp_path.parent / f"{tmp_path.name}-link"
     linked.symlink_to(tmp_path)
     assert read_dir(linked) == {"a.yaml": "1"}
+
+
+def test_a_configmap_is_never_half_of_one_and_half_of_another(tmp_path: Path) -> None:
+    for revision in ("a", "b"):
+        (tmp_path / f"..{revision}").mkdir()
+        for name in range(20):
+            (tmp_path / f"..{revision}" / f"{name:02}.yaml").write_text(revision)
+    (tmp_path / "..data").symlink_to("..a")
+    for name in range(20):
+        (tmp_path / f"{name:02}.yaml").symlink_to(f"..data/{name:02}.yaml")
+    ended = threading.Event()
+
+    def exchange() -> None:
+        for revision in cycle("ba"):
+            if ended.is_set():
+                return
+            (tmp_path / "..data_tmp").symlink_to(f"..{revision}")
+            (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+
+    with ThreadPoolExecutor() as pool:
+        sender = pool.submit(exchange)
+        try:
+            for _ in range(100):
+                try:
+                    found = set(read_dir(tmp_path).values())
+                except PolicyErrors:
+                    continue
+                assert len(found) == 1, "files of two revisions"
+        finally:
+            ended.set()
+        sender.result()
+    assert len(set(read_dir(tmp_path).values())) == 1
 
 
 def test_every_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

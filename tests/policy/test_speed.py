@@ -75,8 +75,9 @@ def measure(directory: Path) -> dict[str, float]:
 @pytest.mark.slow
 def test_ten_thousand_policies(tmp_path: Path) -> None:
     cold, warm, few, many = measure(tmp_path).values()
-    assert cold < 10
-    assert warm < 2
+    # about 5 and 1 s where nothing else runs
+    assert cold < 60
+    assert warm < 15
     # of the whole intake of an alert (tens of µs) ten thousand may cost a tenth more
     assert many - few < 2
 
