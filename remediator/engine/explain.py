@@ -199,8 +199,13 @@ def _headline(
         return f"Nothing was done, and why cannot be told: {note}"
     if matched:
         names = ", ".join(answer.policy for answer in matched)
-        why = "the alert had already ended when it came" if not episode.firing else "it has no run any more"
-        return f"Nothing was done: policy {names} matches, but {why}"
+        # What came as news of an end alone has ended as it came: no run was ever opened for it.
+        if episode.resolved_at == episode.received_at:
+            return f"Nothing was done: policy {names} matches, but the alert had already ended when it came"
+        return (
+            f"What was done is not kept any more: policy {names} matched, and its run was deleted after "
+            f"retention.run; what the audit log still has: remediator audit query --alert {episode.id}"
+        )
     if not policies.policies:
         return "Nothing was done: there were no policies when the alert came"
     nearest = others[0]

@@ -55,7 +55,7 @@ def verifying(case: Case, events: Events = (), extra: Extra = NO_EXTRA) -> Step:
             Outcome.SUCCEEDED,
             Reason.UNVERIFIED,
             observed="the action went through",
-            allowed="the policy has no verify:",
+            allowed="`verify:` checks; the policy has none",
             events=events,
             extra=extra,
         )

@@ -14,7 +14,7 @@ from remediator.engine.explain import Explanation, explain
 from remediator.engine.headline import headline
 from remediator.engine.timeline import KINDS
 from remediator.errors import ConfigurationError, NotFound
-from remediator.model import HOUR, MINUTE, SECOND, AlertId
+from remediator.model import DAY, HOUR, MINUTE, SECOND, AlertId, Instant, Millis
 from remediator.policy.set import PolicySet, compile_set
 from remediator.policy.vocabulary import Vocabulary
 from tests.engine.world import POLICY, Rig, World
@@ -221,6 +221,27 @@ async def test_a_revision_that_can_no_longer_be_read_is_said() -> None:
         said = await explain(rig.store, unreadable, AlertId(1))  # type: ignore[arg-type]
     assert said.headline.startswith("Nothing was done, and why cannot be told: policy revision ")
     assert "no sender is named 'am'" in said.note
+
+
+async def test_what_retention_has_deleted_is_not_called_undone() -> None:
+    async with Rig(QUEUE) as r:
+        await r.fire()
+        await r.until(MINUTE)
+        assert len(r.world.calls) == 1
+        await r.resolve()
+        r.clock.set(Instant(r.clock.now() + 40 * DAY))
+        await r.store.prune({"run": Millis(35 * DAY)})
+        assert await r.runs() == []
+        said = await asked(r)
+        assert said.headline.startswith("What was done is not kept any more: policy queue matched")
+        assert "audit query --alert 1" in said.headline
+
+
+async def test_an_alert_that_came_as_news_of_its_end_had_nothing_done() -> None:
+    async with Rig(QUEUE) as r:
+        await r.resolve()
+        wanted = "Nothing was done: policy queue matches, but the alert had already ended when it came"
+        assert (await asked(r)).headline == wanted
 
 
 async def test_it_survives_a_restart(tmp_path: Path) -> None:
