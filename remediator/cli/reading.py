@@ -13,6 +13,7 @@ from remediator.contracts import Store
 from remediator.engine import shapes
 from remediator.engine.explain import explain
 from remediator.engine.incident import shape as incident_shape
+from remediator.engine.story import story
 from remediator.model import AlertId, Episode, IncidentId, Instant, RunId
 from remediator.policy import matcher
 from remediator.policy.set import PolicySet, compile_set
@@ -108,16 +109,15 @@ class _Local:
 
     async def run(self, id: int) -> Json:
         run = await self._store.run(RunId(id))
+        events, gap = await story(self._store, 1_000, run=run.id)
         return _json(
             {
                 **shapes.run(run),
                 "alerts": [shapes.alert(one) for one in await self._store.episodes(run.id)],
                 "intents": [shapes.intent(one) for one in await self._store.intents(run.id)],
                 "approvals": [shapes.approval(one) for one in await self._store.approvals(run=run.id)],
-                "events": [
-                    shapes.event(one)
-                    for one in await self._store.audit(run=run.id, limit=1000, oldest_first=True)
-                ],
+                "events": [shapes.event(one) for one in events],
+                "events_before_gap": gap,
                 "incidents": sorted(one.id for one in await self._store.find_incidents(run=run.id)),
             }
         )

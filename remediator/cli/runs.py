@@ -191,6 +191,9 @@ def shown(run: dict[str, Any]) -> str:
     rows += [("approval", _asked(one)) for one in reversed(run["approvals"])]
     rows += [("incident", one) for one in run["incidents"]]
     lines = [event_line(event) for event in run["events"]]
+    gap = run.get("events_before_gap")
+    if gap is not None:
+        lines.insert(gap, f"… left out here; all: remediator audit query --run {run['id']} --oldest-first")
     return terminal.pairs(rows) + ("\n\n" + "\n".join(lines) if lines else "")
 
 

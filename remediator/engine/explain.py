@@ -12,9 +12,21 @@ from remediator.contracts import Store
 from remediator.engine import shapes
 from remediator.engine.headline import following, headline
 from remediator.engine.incident.shape import IncidentShape, shape
+from remediator.engine.story import story
 from remediator.engine.timeline import Line, line
 from remediator.errors import ConfigurationError, NotFound
-from remediator.model import Alert, AlertId, AuditRecord, Episode, Instant, Origin, Run, RunId, Struct
+from remediator.model import (
+    Alert,
+    AlertId,
+    AuditRecord,
+    Episode,
+    Instant,
+    Origin,
+    Outcome,
+    Run,
+    RunId,
+    Struct,
+)
 from remediator.policy import source
 from remediator.policy.schema import Policy
 from remediator.policy.set import PolicySet
@@ -179,6 +191,12 @@ def _held(policy: Policy, labels: Mapping[str, str]) -> tuple[int, int, int]:
 # ---------------------------------------------------------------- words
 
 
+def left_standing(runs: Sequence[Run]) -> Run | None:
+    """The latest run that was to return a lease and left it to a person."""
+    given_up = (run for run in runs if run.origin is Origin.LEASE and run.outcome is Outcome.ESCALATED)
+    return max(given_up, key=lambda run: run.id, default=None)
+
+
 def _headline(
     episode: Episode,
     runs: Sequence[Run],
@@ -194,6 +212,12 @@ def _headline(
         first = max(runs, key=lambda run: (run.open, bool(run.progress.applied), run.id))
         more = len(runs) - 1
         said = headline(first, next[first.id])
+        # What was lent and stays is a person's to put back, however well its run ended.
+        kept = left_standing(runs)
+        if kept is not None and kept is not first:
+            said, more = f"{said}. {headline(kept)}", more - 1
+        if not more:
+            return said
         return said + (f" (and {more} more {'run' if more == 1 else 'runs'}, below)" if more else "")
     if policies is None:
         return f"Nothing was done, and why cannot be told: {note}"
@@ -223,13 +247,26 @@ def _headline(
 async def _timeline(store: Store, alert: AlertId, runs: Sequence[Run], everything: bool) -> tuple[Line, ...]:
     found: dict[tuple[str, int], AuditRecord] = {}
     # A run that another alert opened carries that alert's id, so it is asked for by its own.
+    gaps: list[Line] = []
     for run in runs:
-        for record in await store.audit(run=run.id, limit=_EVENTS, oldest_first=True):
-            found[record.source, record.id] = record
-    for record in await store.audit(alert=alert, limit=_EVENTS, oldest_first=True):
-        if everything or record.event.run is None:
-            found[record.source, record.id] = record
+        records, gap = await story(store, _EVENTS, run=run.id)
+        found |= {(record.source, record.id): record for record in records}
+        if gap is not None:
+            gaps.append(_gap(records[gap - 1], f"--run {run.id}", run.id))
+    records, gap = await story(store, _EVENTS, alert=alert)
+    found |= {
+        (record.source, record.id): record for record in records if everything or record.event.run is None
+    }
+    if gap is not None and not gaps:
+        gaps.append(_gap(records[gap - 1], f"--alert {alert}", None))
     ordered = sorted(
         found.values(), key=lambda record: (record.at, record.source != "alert_event", record.id)
     )
-    return tuple(line(record) for record in ordered)
+    # Sorting keeps the order of what is of the same time: a gap stands behind what it follows.
+    return tuple(sorted((*map(line, ordered), *gaps), key=lambda told: told.at))
+
+
+def _gap(after: AuditRecord, about: str, run: RunId | None) -> Line:
+    """The line that says that events are left out."""
+    text = f"… events are left out here; all of them: remediator audit query {about} --oldest-first"
+    return Line(at=shapes.time(after.at), kind="", text=text, actor="daemon", run=run)

@@ -15,6 +15,12 @@ _NOT_DONE = {
 }
 
 
+_ESCALATED: dict[Reason | None, str] = {
+    Reason.NOT_HEALED: "Done, but not healed",
+    Reason.VERIFY_UNKNOWN: "Done, and not known whether it healed",
+}
+
+
 def headline(run: Run, next: str = "") -> str:
     """`Nothing was done: policy X refused: budget: 4 in 1h, allowed 4 per 1h`
 
@@ -28,7 +34,9 @@ def headline(run: Run, next: str = "") -> str:
         acted = f"acted on {run.target}; now it" if run.progress.applied else "has not acted yet: it"
         return f"Open: policy {run.policy} {acted} {next}"
     if run.reason is Reason.ACTION_UNKNOWN:
-        return f"Not known whether it was done: policy {run.policy} handed it to a person{why}"
+        before = f", after it had acted on {run.target}" if run.progress.applied else ""
+        called = "its last call took effect" if before else "it was done"
+        return f"Not known whether {called}: policy {run.policy} handed it to a person{before}{why}"
     if not run.progress.applied:
         done = _NOT_DONE.get(run.outcome, str(run.outcome)) if run.outcome else ""
         return f"Nothing was done: policy {run.policy} {done}{why}"
@@ -38,7 +46,7 @@ def headline(run: Run, next: str = "") -> str:
         return f"Done: {acted} {healed}{because(None, run.observed, run.allowed, 'wanted')}"
     if run.outcome is Outcome.REVERTED:
         return f"Undone: {acted} and put it back{why}"
-    return f"Done, but not healed: {acted} and handed it to a person{why}"
+    return f"{_ESCALATED.get(run.reason, 'Done, and not verified')}: {acted} and handed it to a person{why}"
 
 
 def _lease(run: Run, next: str, why: str) -> str:

@@ -169,7 +169,7 @@ def _text(where: str, text: str, annotation: Any, alert: Alert) -> str:
         raise Refused(
             Reason.INVALID_PARAMETER,
             f"{where} does not fit: {shorten(result)}",
-            observed=shorten(result),
+            observed=f"{where} = {shorten(result)}",
             allowed=allowed,
         )
     return result
@@ -186,10 +186,12 @@ def _filler(where: str, alert: Alert) -> Callable[[re.Match[str]], str]:
         values = {"labels": alert.labels, "annotations": alert.annotations}.get(source, {})
         # an empty label is the same as none, as for matchers: it must not select "everything"
         if not values.get(name):
+            known = ", ".join(sorted(shorten(key, 40) for key in list(values)[:30])) or "none at all"
+            absent = f"none of that name among {known}"
             raise Refused(
                 Reason.UNKNOWN_LABEL,
                 f"{where} needs {shorten(inside)}, which the alert does not carry",
-                observed=" ".join(sorted(shorten(key, 40) for key in list(values)[:30])) or "none",
+                observed=f"{shorten(inside)} is empty" if name in values else absent,
                 allowed=f"an alert with {shorten(inside)}",
             )
         return values[name]

@@ -196,7 +196,7 @@ def cancel(tx: Tx, id: RunId, event: AuditEvent) -> Run:
         progress=run.progress,
         outcome=Outcome.CANCELLED,
         reason=Reason.CANCELLED_BY_PERSON,
-        observed=f"cancelled by {event.actor}",
+        observed=f"cancelled by {event.actor}: {event.data.get('reason') or 'no reason given'}",
         events=(
             msgspec.structs.replace(
                 event,

@@ -9,6 +9,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from remediator.engine import shapes
+from remediator.engine.story import story
 from remediator.model import AlertId, RunId
 from remediator.web.access import Daemon, Operator, Viewer
 from remediator.web.parameters import Before, Body, Id, IdFilter, Limit, Reason, Text, TextFilter
@@ -31,6 +32,8 @@ class RunDetail(shapes.RunShape):
     intents: list[shapes.IntentShape]
     approvals: list[shapes.ApprovalShape]
     events: list[shapes.EventShape]
+    events_before_gap: int | None
+    """Behind so many of them events are left out; None where none are."""
     incidents: list[int]
 
 
@@ -88,7 +91,7 @@ async def get_run(daemon: Daemon, caller: Viewer, id: Id) -> RunDetail:
     run = await store.run(RunId(id))
     episodes = await store.episodes(run.id)
     intents = await store.intents(run.id)
-    events = await store.audit(run=run.id, limit=EVENTS, oldest_first=True)
+    events, gap = await story(store, EVENTS, run=run.id)
     incidents = await store.find_incidents(run=run.id)
     return {
         **shapes.run(run),
@@ -96,6 +99,7 @@ async def get_run(daemon: Daemon, caller: Viewer, id: Id) -> RunDetail:
         "intents": [shapes.intent(intent) for intent in intents],
         "approvals": [shapes.approval(asked) for asked in await store.approvals(run=run.id)],
         "events": [shapes.event(record) for record in events],
+        "events_before_gap": gap,
         "incidents": sorted(one.id for one in incidents),
     }
 

@@ -14,7 +14,7 @@ from remediator.engine.explain import Explanation, explain
 from remediator.engine.headline import headline
 from remediator.engine.timeline import KINDS
 from remediator.errors import ConfigurationError, NotFound
-from remediator.model import DAY, HOUR, MINUTE, SECOND, AlertId, Instant, Millis
+from remediator.model import DAY, HOUR, MINUTE, SECOND, AlertId, AuditEvent, Instant, Millis
 from remediator.policy.set import PolicySet, compile_set
 from remediator.policy.vocabulary import Vocabulary
 from tests.engine.world import POLICY, Rig, World
@@ -242,6 +242,88 @@ async def test_an_alert_that_came_as_news_of_its_end_had_nothing_done() -> None:
         await r.resolve()
         wanted = "Nothing was done: policy queue matches, but the alert had already ended when it came"
         assert (await asked(r)).headline == wanted
+
+
+VERIFIED = (
+    QUEUE
+    + """
+verify: {within: 2m, checks: [{check: world.level, with: {}, is: "< 50"}]}
+on_failure: revert
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("world", "headline", "why"),
+    [
+        ({"faults": ["lost-before"]}, "Not known whether it was done: ", "action_unknown: "),
+        (
+            {"faults": ["", "lost-before"]},
+            "Not known whether its last call took effect: ",
+            "after it had acted on world:gpu: action_unknown: ",
+        ),
+        ({"levels": {"queue": None}}, "Done, and not known whether it healed: ", "verify_unknown: "),
+        ({"faults": ["", "deny"]}, "Done, and not verified: ", "access denied"),
+    ],
+)
+async def test_the_headline_of_what_went_wrong_says_no_more_than_is_known(
+    world: dict[str, Any], headline: str, why: str
+) -> None:
+    async with Rig(VERIFIED, world=World(**world)) as r:
+        await r.fire()
+        await r.until(HOUR)
+        said = (await asked(r)).headline
+        assert said.startswith(headline), said
+        assert why in said
+
+
+async def test_a_lease_that_was_left_to_a_person_is_in_the_headline_of_the_run_that_lent_it() -> None:
+    lends = QUEUE.replace("max: 10}", "max: 10}\n    expires: 10m")
+    async with Rig(lends) as r:
+        await r.fire()
+        await r.until(HOUR)
+        said = (await asked(r)).headline
+        assert said.startswith("Done: policy queue acted on world:gpu"), said
+        assert "Not put back: the lease of policy queue on world:gpu has ended: lease_still_needed" in said
+
+
+async def test_of_very_many_events_the_beginning_and_the_end_are_told() -> None:
+    async with Rig(POLICY + "for: 5m\n") as r:
+        run = (await r.fire()).runs[0]
+        await r.until(SECOND)
+        await r.store.record([AuditEvent(kind="run.waiting", run=run, observed=str(n)) for n in range(999)])
+        await r.until(2 * SECOND)
+        await r.resolve()
+        await r.worker.drain()
+        said = await asked(r)
+        texts = [line.text for line in said.timeline]
+        assert "opened run 1" in texts[1]
+        assert any(text.startswith("cancelled: alert_resolved") for text in texts)
+        assert len(texts) < 600
+        (gap,) = [line for line in said.timeline if not line.kind]
+        assert "remediator audit query --run 1" in gap.text
+        place = said.timeline.index(gap)
+        assert said.timeline[place - 1].text.startswith("waits")
+        assert said.timeline[place + 1].text.startswith("waits")
+
+
+async def test_a_value_that_is_missing_or_wrong_is_named() -> None:
+    for labels, wanted in (
+        ({"group": ""}, "unknown_label: labels.group is empty, allowed an alert with labels.group"),
+        ({"group": "../etc"}, "invalid_parameter: group = ../etc, allowed "),
+    ):
+        async with Rig(QUEUE) as r:
+            await r.fire(**labels)
+            await r.until(MINUTE)
+            assert wanted in (await asked(r)).headline
+
+
+async def test_why_a_person_cancelled_is_told() -> None:
+    async with Rig(POLICY + "for: 5m\n") as r:
+        run = (await r.fire()).runs[0]
+        event = AuditEvent(kind="run.cancelled", actor="alice", data={"reason": "moving the queue"})
+        await r.store.cancel(run, event)
+        assert "cancelled by alice: moving the queue" in (await asked(r)).headline
 
 
 async def test_it_survives_a_restart(tmp_path: Path) -> None:
