@@ -246,24 +246,31 @@ def _headline(
 
 async def _timeline(store: Store, alert: AlertId, runs: Sequence[Run], everything: bool) -> tuple[Line, ...]:
     found: dict[tuple[str, int], AuditRecord] = {}
+    gaps: dict[tuple[str, int], Line] = {}
     # A run that another alert opened carries that alert's id, so it is asked for by its own.
-    gaps: list[Line] = []
     for run in runs:
         records, gap = await story(store, _EVENTS, run=run.id)
-        found |= {(record.source, record.id): record for record in records}
+        found |= {_key(record): record for record in records}
         if gap is not None:
-            gaps.append(_gap(records[gap - 1], f"--run {run.id}", run.id))
+            gaps[_key(records[gap - 1])] = _gap(records[gap - 1], f"--run {run.id}", run.id)
     records, gap = await story(store, _EVENTS, alert=alert)
-    found |= {
-        (record.source, record.id): record for record in records if everything or record.event.run is None
-    }
-    if gap is not None and not gaps:
-        gaps.append(_gap(records[gap - 1], f"--alert {alert}", None))
+    told = [record for record in records if everything or record.event.run is None]
+    found |= {_key(record): record for record in told}
+    if gap is not None and not gaps and _key(records[gap - 1]) in found:
+        gaps[_key(records[gap - 1])] = _gap(records[gap - 1], f"--alert {alert}", None)
     ordered = sorted(
         found.values(), key=lambda record: (record.at, record.source != "alert_event", record.id)
     )
-    # Sorting keeps the order of what is of the same time: a gap stands behind what it follows.
-    return tuple(sorted((*map(line, ordered), *gaps), key=lambda told: told.at))
+    lines: list[Line] = []
+    for record in ordered:
+        lines.append(line(record))
+        if _key(record) in gaps:
+            lines.append(gaps[_key(record)])
+    return tuple(lines)
+
+
+def _key(record: AuditRecord) -> tuple[str, int]:
+    return record.source, record.id
 
 
 def _gap(after: AuditRecord, about: str, run: RunId | None) -> Line:
