@@ -30,11 +30,12 @@ from remediator.contracts.outbox import NotifierState, Outbox, Outgoing
 from remediator.contracts.receiver import Bad, Parsed, Receiver
 from remediator.contracts.revisions import Revision, Revisions
 from remediator.contracts.runs import Facts, Runs
-from remediator.contracts.store import Health, Hint, Store
+from remediator.contracts.store import LOOK, Health, Hint, Store
 from remediator.contracts.trail import SealReport, Trail
 
 __all__ = [
     "ALWAYS",
+    "LOOK",
     "NEVER",
     "Action",
     "Admission",

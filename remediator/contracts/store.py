@@ -15,7 +15,7 @@ from remediator.contracts.outbox import Outbox
 from remediator.contracts.revisions import Revisions
 from remediator.contracts.runs import Runs
 from remediator.contracts.trail import Trail
-from remediator.model import Instant, Millis, Struct
+from remediator.model import SECOND, Instant, Millis, Struct
 
 
 class Health(Struct, frozen=True, kw_only=True):
@@ -25,6 +25,10 @@ class Health(Struct, frozen=True, kw_only=True):
     oldest_due_at: Instant | None
     outbox_oldest_at: Instant | None
     unsealed_oldest_at: Instant | None
+
+
+LOOK = Millis(5 * SECOND)
+"""How long at most until a process looks by itself for what it was told nothing of."""
 
 
 class Hint(StrEnum):

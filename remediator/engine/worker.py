@@ -12,19 +12,15 @@ from dataclasses import replace
 
 import structlog
 
-from remediator.contracts import Facts, Store
+from remediator.contracts import LOOK, Facts, Store
 from remediator.engine.advance import advance, fault, write
 from remediator.engine.case import Case, Tools
 from remediator.engine.orphan import orphaned, stand_in
 from remediator.engine.policies import Policies
 from remediator.errors import ConfigurationError, LeaseLost, StoreError, StoreUnavailable
-from remediator.model import Run, RunId
+from remediator.model import SECOND, Run, RunId
 
 log = structlog.get_logger()
-
-_IDLE = 5.0
-"""Seconds between looks when nothing is due: a safety net, for every wake-up has its own hint."""
-
 
 _BREATH = 0.02
 """Seconds to leave to what has just been claimed; and, where every place was taken, to those that become
@@ -41,11 +37,11 @@ class Worker:
     Args:
         name: this process among the replicas.
         most: runs advanced side by side.
-        idle: seconds between looks when nothing is due.
+        idle: seconds between looks when nothing is due: a safety net, for every wake-up has its own hint.
     """
 
     def __init__(
-        self, name: str, tools: Tools, policies: Policies, most: int = 32, idle: float = _IDLE
+        self, name: str, tools: Tools, policies: Policies, most: int = 32, idle: float = LOOK / SECOND
     ) -> None:
         self._name = name
         self._tools = tools

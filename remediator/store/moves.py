@@ -27,25 +27,88 @@ from remediator.store import approvals, brakes, effects, incidents, judging, out
 from remediator.store.rows import RUN, encode
 from remediator.store.tx import BRAKES, Tx
 
-# A wake that came while the run was claimed must not be overwritten by the move's own timer.
-_MOVE = f"""
+PLAIN = frozenset(
+    {
+        "state",
+        "next_at",
+        "progress",
+        "outcome",
+        "reason",
+        "observed",
+        "allowed",
+        "events",
+        "messages",
+        "intents",
+        "goes_on",
+    }
+)
+"""The fields of a move that nearly every one has, and that can be written for many at once."""
+MORE = frozenset(
+    {"effects", "effect_done", "effect_extend", "controls", "ask", "breaker", "incident"},
+)
+"""The fields that `write` alone knows. Each is in one of the two: a new one must not be forgotten."""
+
+COLUMNS: Mapping[str, str] = {
+    "id": "bigint",
+    "epoch": "bigint",
+    "state": "text",
+    "outcome": "text",
+    "reason": "text",
+    "observed": "text",
+    "allowed": "text",
+    "progress": "text",
+    "lease_until": "bigint",
+    "next_at": "bigint",
+    "wakeable": "int",
+    "target_key": "text",
+    "unclaimed": "int",
+    "kept": "int",
+}
+"""What a move makes of a run's row, by the names that its statement has for it, and their types."""
+UPDATES: Mapping[str, str] = {
+    "run": "bigint",
+    "number": "int",
+    "outcome": "text",
+    "outcome_at": "bigint",
+    "evidence": "text",
+}
+"""The same for an intent's row."""
+
+
+def run_statement(new: str, source: str = "") -> str:
+    """Moves runs; says what has become of those that were still their workers'.
+
+    Args:
+        new: what stands before the name of a value. source: where the values come from, if not parameters.
+    """
+    returning = ", ".join(f"run.{name.strip()}" for name in RUN.split(","))
+    # A wake that came while the run was claimed must not be overwritten by the move's own timer.
+    return f"""
 UPDATE run SET
-  epoch = epoch + :kept,
-  state = :state, outcome = :outcome, reason = :reason, observed = :observed, allowed = :allowed,
-  updated_at = :now, progress = :progress, lease_until = :lease_until,
-  next_at = CASE WHEN woken = 1 AND :wakeable = 1 THEN :now ELSE :next_at END,
-  woken = 0, target_key = COALESCE(:target_key, target_key)
-WHERE id = :id AND epoch = :epoch AND outcome IS NULL AND (lease_until IS NOT NULL OR :unclaimed = 1)
-RETURNING {RUN}
+  epoch = run.epoch + {new}kept,
+  state = {new}state, outcome = {new}outcome, reason = {new}reason, observed = {new}observed,
+  allowed = {new}allowed, updated_at = :now, progress = {new}progress, lease_until = {new}lease_until,
+  next_at = CASE WHEN run.woken = 1 AND {new}wakeable = 1 THEN :now ELSE {new}next_at END,
+  woken = 0, target_key = COALESCE({new}target_key, run.target_key)
+{source}
+WHERE run.id = {new}id AND run.epoch = {new}epoch AND run.outcome IS NULL
+  AND (run.lease_until IS NOT NULL OR {new}unclaimed = 1)
+RETURNING {returning}
 """  # noqa: S608
-_INTENT = """
-UPDATE intent SET outcome = :outcome, outcome_at = :outcome_at WHERE run = :run AND number = :number
-"""
-_INTENT_EVIDENCE = """
-UPDATE intent SET outcome = :outcome, outcome_at = :outcome_at, evidence = :evidence
-WHERE run = :run AND number = :number
-"""
-_FREE = f"DELETE FROM target_lock WHERE run = :run AND {brakes.NOT_QUARANTINED}"  # noqa: S608
+
+
+def intent_statement(new: str, source: str = "") -> str:
+    """Notes what has become of intents. Args: as for `run_statement`."""
+    return f"""
+UPDATE intent SET outcome = {new}outcome, outcome_at = {new}outcome_at,
+  evidence = COALESCE({new}evidence, intent.evidence)
+{source}
+WHERE intent.run = {new}run AND intent.number = {new}number
+"""  # noqa: S608
+
+
+_MOVE, _INTENT = run_statement(":"), intent_statement(":")
+FREE = f"DELETE FROM target_lock WHERE run IN (:runs) AND {brakes.NOT_QUARANTINED}"  # noqa: S608
 _ONE = f"SELECT {RUN} FROM run WHERE id = :id"  # noqa: S608
 _HOLD_STILL = "UPDATE run SET woken = woken WHERE id = :id"
 _INTENTS = f"SELECT {rows.INTENT} FROM intent WHERE run = :run ORDER BY number"  # noqa: S608
@@ -98,26 +161,16 @@ def write(
         if firing(tx, [run.id]):
             row = one(tx, run.id)  # as it stood: nothing of what the worker made of it
             change = Move(state=row.state, next_at=tx.now, progress=row.progress)
-    known = columns(tx, run, change, lease_until, target_key)
-    fresh = tx.change(_MOVE, {**known, "unclaimed": int(unclaimed), "kept": int(kept)})
+    fresh = tx.change(
+        _MOVE, {**columns(tx, run, change, lease_until, target_key, unclaimed, kept), "now": tx.now}
+    )
     if not fresh:
         raise lost(run)
-    for update in change.intents:
-        decided = update.outcome is not IntentOutcome.PENDING
-        if not decided:
+    for update, values in zip(change.intents, updates(tx, run, change), strict=True):
+        if update.outcome is IntentOutcome.PENDING:
             _permitted_again(tx, run, update.number)
-        values: dict[str, object] = {
-            "outcome": update.outcome.value,
-            "outcome_at": tx.now if decided else None,
-            "run": run.id,
-            "number": update.number,
-        }
-        if update.evidence:
-            found = tx.run(_INTENT_EVIDENCE, {**values, "evidence": encode(update.evidence)})
-        else:
-            found = tx.run(_INTENT, values)
-        if not found:
-            raise Conflict(f"run {run.id} has no intent {update.number}")
+        if not tx.run(_INTENT, values):
+            raise no_intent(run, update.number)
     for lease_over, became in change.effect_done:
         effects.done(tx, lease_over, became)
     if change.effect_extend is not None:
@@ -139,7 +192,7 @@ def write(
     if change.incident is not None:
         incidents.declare(tx, run, change.incident)
     if change.outcome is not None:
-        tx.run(_FREE, {"run": run.id, "now": tx.now})
+        tx.change(FREE, {"now": tx.now}, "runs", [run.id])
     return rows.run(fresh[0])
 
 
@@ -159,12 +212,17 @@ def lost(run: Run) -> LeaseLost:
     return LeaseLost(f"run {run.id}: epoch {run.epoch} is no longer its own; drop it")
 
 
+def no_intent(run: Run, number: int) -> Conflict:
+    """It is about an intent that is not there, which is a fault of the caller."""
+    return Conflict(f"run {run.id} has no intent {number}")
+
+
 def _permitted_again(tx: Tx, run: Run, number: int) -> None:
     """A brake may have been set since the worker looked: it holds before the next call, also this one."""
     tx.lock(BRAKES)
     row = tx.one(_AIM, {"run": run.id, "number": number})
     if row is None:
-        raise Conflict(f"run {run.id} has no intent {number}")
+        raise no_intent(run, number)
     key, text = row
     brake = brakes.stopping(tx, run.policy, Target(name=text or run.target or key, key=key))
     if brake is not None:
@@ -236,9 +294,15 @@ def intents_of(tx: Tx, runs: Sequence[RunId]) -> Mapping[RunId, Sequence[Intent]
 
 
 def columns(
-    tx: Tx, run: Run, change: Move, lease_until: Instant | None, target_key: str | None
+    tx: Tx,
+    run: Run,
+    change: Move,
+    lease_until: Instant | None,
+    target_key: str | None,
+    unclaimed: bool,
+    kept: bool = False,
 ) -> Mapping[str, object]:
-    """What a move makes of the run's row, by the names that its statement has for it."""
+    """The values of `COLUMNS`."""
     over = change.outcome is not None
     # An open run without a timer would never be looked at again.
     next_at = None if over else (change.next_at if change.next_at is not None else tx.now)
@@ -250,10 +314,25 @@ def columns(
         "reason": change.reason.value if change.reason is not None else None,
         "observed": change.observed,
         "allowed": change.allowed,
-        "now": tx.now,
         "progress": encode(change.progress),
         "lease_until": lease_until,
         "next_at": next_at,
         "wakeable": 1 if not over and change.state in BEFORE_ADMIT else 0,
         "target_key": target_key,
+        "unclaimed": int(unclaimed),
+        "kept": int(kept),
     }
+
+
+def updates(tx: Tx, run: Run, change: Move) -> Sequence[Mapping[str, object]]:
+    """The values of `UPDATES` for each intent that a move is about."""
+    return [
+        {
+            "run": run.id,
+            "number": update.number,
+            "outcome": update.outcome.value,
+            "outcome_at": None if update.outcome is IntentOutcome.PENDING else tx.now,
+            "evidence": encode(update.evidence) if update.evidence else None,
+        }
+        for update in change.intents
+    ]

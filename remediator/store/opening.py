@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 
 from msgspec.structs import replace
 
-from remediator.contracts import Hint, Opening
+from remediator.contracts import LOOK, Hint, Opening
 from remediator.model import SECOND, Alert, AlertId, AuditEvent, Instant, Millis, Outcome, Reason, RunId
 from remediator.store import trail
 from remediator.store.rows import RUN, new_run
@@ -21,8 +21,8 @@ WHERE policy = :policy AND target IN (:targets) AND outcome IS NULL AND origin <
 _OPEN_RUNS = """
 SELECT COUNT(*) FROM run WHERE policy = :policy AND outcome IS NULL AND origin <> 'lease'
 """
-_LOOK = Millis(7 * SECOND)
-"""Every worker looks every 5 s and learns of what is held longer in time; the commit may take 2 s."""
+_SOON = Millis(LOOK + 2 * SECOND)
+"""Every worker learns by its next look of what is held longer; the commit may take 2 s."""
 
 Wanted = tuple[AlertId, Alert, Opening]
 
@@ -62,7 +62,7 @@ def open_runs(tx: Tx, wanted: Sequence[Wanted]) -> tuple[Sequence[RunId], Sequen
     tx.append("run", RUN, written)
     tx.append("run_alert", _ATTACHED, attached)
     trail.append(tx, events)
-    if opened.soonest is not None and opened.soonest <= tx.now + _LOOK:
+    if opened.soonest is not None and opened.soonest <= tx.now + _SOON:
         tx.hint(Hint.DUE)
     return runs, refused, opened.found.intersection(runs)
 

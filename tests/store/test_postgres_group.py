@@ -8,15 +8,17 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import psycopg
 import pytest
 import pytest_asyncio
 
 from remediator.clock import DrivenClock
-from remediator.contracts import Held, IntentUpdate, Move
+from remediator.contracts import Breaker, Declaration, Held, Hint, IntentUpdate, Move, NewEffect
 from remediator.errors import Conflict, LeaseLost, StoreUnavailable
 from remediator.model import (
     HOUR,
+    Approval,
     AuditEvent,
     Control,
     ControlKind,
@@ -39,7 +41,7 @@ from remediator.store.postgres.lane import Item, Lane
 from remediator.store.postgres.link import Link
 from remediator.store.postgres.pool import Pool, nothing
 from remediator.store.postgres.tx import PostgresTx
-from tests.store.world import START, Lines, World, alert, limit, opening
+from tests.store.world import START, Lines, World, alert, limit, opening, plan
 
 EVENT = AuditEvent(kind="test.done")
 DOCS = Path(__file__).parents[2] / "docs"
@@ -207,6 +209,35 @@ async def test_many_moves_are_each_what_one_alone_is(one: World) -> None:
     assert (await one.kinds()).count("test.done") == 2
 
 
+BREAKER = Control(kind=ControlKind.BREAKER, scope="policy:p", reason="r", actor="a", since=START)
+PLAN = plan()
+FIELDS: dict[str, object] = {
+    "effects": (NewEffect(field="size", prior=1, current=2, plan=PLAN, expires_at=Instant(START + HOUR)),),
+    "effect_done": ((1, "returned"),),
+    "effect_extend": (1, Instant(START + HOUR)),
+    "controls": (BREAKER,),
+    "ask": Approval(
+        id=1, run=RunId(1), plan=PLAN, asked_at=START, expires_at=Instant(START + HOUR), role="lead"
+    ),
+    "breaker": Breaker(ineffective=3, control=BREAKER, event=EVENT),
+    "incident": Declaration(
+        target="db:a", target_key="k:a", severity=Severity.P2, chain="on-call", policy="p"
+    ),
+}
+"""What a move may bring, that only a statement of its own can write."""
+
+
+async def test_no_field_of_a_move_is_forgotten_where_many_are_written_together(one: World) -> None:
+    assert set(Move.__struct_fields__) == moves.PLAIN | moves.MORE
+    assert not moves.PLAIN & moves.MORE
+    assert set(FIELDS) == moves.MORE
+    (run,) = await claimed(one, 1)
+    move = Move(state=State.GUARD, next_at=START, progress=run.progress)
+    assert postgres_moves.plain(run, move)
+    for name, value in FIELDS.items():
+        assert not postgres_moves.plain(run, msgspec.structs.replace(move, **{name: value})), name
+
+
 async def test_nothing_is_written_after_its_caller_was_told_that_nobody_knows(
     database: str, one: World
 ) -> None:
@@ -293,6 +324,38 @@ def test_what_is_undone_takes_along_only_its_own(link: Link) -> None:
 
     link.write(work, nothing, nothing)
     assert link.read(kinds) == ["other0", "other1"]
+    link.close()
+
+
+def test_what_is_undone_was_not_read_either(link: Link) -> None:
+    """What was read before is still true; what was read since may have been of what is undone."""
+
+    class Undone(Exception):
+        pass
+
+    def count(tx: PostgresTx) -> int:
+        return len(kinds(tx))
+
+    def fail(tx: PostgresTx) -> None:
+        with tx.attempt():
+            tx.append("control", CONTROL, [("mine", *ROW[1:])])
+            tx.unknown("before")
+            assert tx.known("before", lambda: count(tx)) == 2
+            assert tx.known("since", lambda: count(tx)) == 2
+            tx.hint(Hint.DUE)
+            raise Undone
+
+    def work(tx: PostgresTx) -> None:
+        tx.append("control", CONTROL, [("other", *ROW[1:])])
+        assert tx.known("before", lambda: count(tx)) == 1
+        with pytest.raises(Undone):
+            fail(tx)
+        assert tx.known("before", lambda: 99) == 1
+        assert tx.known("since", lambda: count(tx)) == 1
+        assert tx.hinted == set()
+
+    link.write(work, nothing, nothing)
+    assert link.read(kinds) == ["other"]
     link.close()
 
 

@@ -68,9 +68,11 @@ def claim(tx: Tx, worker: str, limit: int, lease: Millis) -> Sequence[Run]:
 def admitted(tx: Tx, run: Run, admission: Admission) -> Run | None:
     """The run as ADMIT left it, if its intent is there. Waits for whoever still has the row."""
     row = tx.one(_ROW, {"id": run.id})
-    found = tx.one(_NONCE, {"run": run.id, "number": admission.intent.number})
-    same = found is not None and found[0] == admission.intent.nonce
-    return rows.run(row) if same and row is not None and row[16] == run.epoch else None
+    nonce = tx.one(_NONCE, {"run": run.id, "number": admission.intent.number})
+    if row is None or nonce is None or nonce[0] != admission.intent.nonce:
+        return None
+    found = rows.run(row)
+    return found if found.epoch == run.epoch else None
 
 
 def moved(tx: Tx, run: Run, change: Move) -> Run | None:

@@ -18,8 +18,9 @@ from collections.abc import Callable, Set
 
 import structlog
 
-from remediator.contracts import Hint
+from remediator.contracts import LOOK, Hint
 from remediator.errors import StoreUnavailable
+from remediator.model import SECOND
 from remediator.store.postgres.link import Changed, Link, tell
 
 log = structlog.get_logger()
@@ -29,8 +30,6 @@ _PAUSE = 0.02
 """Seconds between two sendings at least."""
 _RETRY = 0.5
 """Seconds before a lost connection is made anew."""
-_LOOK = 5.0
-"""Seconds after which a connection that says nothing is asked whether it is still there."""
 
 
 class Hints:
@@ -120,7 +119,8 @@ class Hints:
 
     def _listen(self, link: Link) -> None:
         """Wait until there is something to send or to hear, and hear it."""
-        if not self._wait(_LOOK, link.connection.fileno()):
+        # Whether the connection is there is asked no later than whoever waits for a hint looks by himself.
+        if not self._wait(LOOK / SECOND, link.connection.fileno()):
             link.connection.execute("SELECT 1")
         heard = set()
         for notification in link.connection.notifies(timeout=0):

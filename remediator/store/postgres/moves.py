@@ -14,53 +14,20 @@ import msgspec
 from remediator.contracts import Move
 from remediator.errors import Conflict
 from remediator.model import Instant, IntentOutcome, Origin, Run, RunId, State
-from remediator.store import brakes, moves, outbox, rows, trail
+from remediator.store import moves, outbox, rows, trail
 from remediator.store.postgres.lane import Item
 from remediator.store.postgres.tx import PostgresTx
-from remediator.store.rows import RUN, encode
 from remediator.store.tx import Tx
 
-_COLUMNS = {
-    "id": "bigint",
-    "epoch": "bigint",
-    "state": "text",
-    "outcome": "text",
-    "reason": "text",
-    "observed": "text",
-    "allowed": "text",
-    "progress": "text",
-    "lease_until": "bigint",
-    "next_at": "bigint",
-    "wakeable": "int",
-    "target_key": "text",
-    "unclaimed": "int",
-}
 
-
-def _listed(columns: dict[str, str]) -> str:
+def _listed(columns: Mapping[str, str]) -> str:
     """The rows that the parameters of these names hold, column by column."""
     lists = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in columns.items())
-    return f"unnest({lists}) AS new ({', '.join(columns)})"
+    return f"FROM unnest({lists}) AS new ({', '.join(columns)})"
 
 
-# As in `moves`, for many.
-_MOVE = f"""
-UPDATE run SET
-  state = new.state, outcome = new.outcome, reason = new.reason, observed = new.observed,
-  allowed = new.allowed, updated_at = :now, progress = new.progress, lease_until = new.lease_until,
-  next_at = CASE WHEN run.woken = 1 AND new.wakeable = 1 THEN :now ELSE new.next_at END,
-  woken = 0, target_key = COALESCE(new.target_key, run.target_key)
-FROM {_listed(_COLUMNS)}
-WHERE run.id = new.id AND run.epoch = new.epoch AND run.outcome IS NULL
-  AND (run.lease_until IS NOT NULL OR new.unclaimed = 1)
-RETURNING {", ".join(f"run.{name.strip()}" for name in RUN.split(","))}
-"""  # noqa: S608
-_UPDATES = {"run": "bigint", "number": "int", "outcome": "text", "evidence": "text"}
-_INTENTS = f"""
-UPDATE intent SET outcome = new.outcome, outcome_at = :now, evidence = COALESCE(new.evidence, intent.evidence)
-FROM {_listed(_UPDATES)} WHERE intent.run = new.run AND intent.number = new.number
-"""  # noqa: S608
-_FREE = f"DELETE FROM target_lock WHERE run IN (:runs) AND {brakes.NOT_QUARANTINED}"  # noqa: S608
+_MOVE = moves.run_statement("new.", _listed(moves.COLUMNS))
+_INTENTS = moves.intent_statement("new.", _listed(moves.UPDATES))
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -75,18 +42,9 @@ class Write(msgspec.Struct, frozen=True):
 
 def plain(run: Run, move: Move) -> bool:
     """Whether it is one that `write` can write."""
-    more = (
-        move.effects,
-        move.effect_done,
-        move.effect_extend,
-        move.controls,
-        move.ask,
-        move.breaker,
-        move.incident,
-    )
     again = any(update.outcome is IntentOutcome.PENDING for update in move.intents)
     ends = move.outcome is not None and (run.state is State.APPROVAL or run.origin is Origin.LEASE)
-    return not (any(more) or again or ends)
+    return not (again or ends or any(getattr(move, name) for name in moves.MORE))
 
 
 def write(tx: Tx, wanted: Sequence[Write]) -> Mapping[RunId, Run]:
@@ -101,14 +59,10 @@ def write(tx: Tx, wanted: Sequence[Write]) -> Mapping[RunId, Run]:
     if not wanted:
         return {}
     values = [
-        {
-            **moves.columns(tx, one.run, one.move, one.lease_until, one.target_key),
-            "unclaimed": int(one.unclaimed),
-        }
-        for one in wanted
+        moves.columns(tx, one.run, one.move, one.lease_until, one.target_key, one.unclaimed) for one in wanted
     ]
-    columns = {name: [row[name] for row in values] for name in _COLUMNS}
-    moved = {RunId(row[0]): rows.run(row) for row in tx.change(_MOVE, {**columns, "now": tx.now})}
+    found = tx.change(_MOVE, {**_by_column(moves.COLUMNS, values), "now": tx.now})
+    moved = {RunId(row[0]): rows.run(row) for row in found}
     written = [one for one in wanted if one.run.id in moved]
     _update_intents(tx, written)
     trail.append(tx, [event for one in written for event in one.move.events])
@@ -116,7 +70,7 @@ def write(tx: Tx, wanted: Sequence[Write]) -> Mapping[RunId, Run]:
         outbox.post(tx, one.move.messages)
     ended = [one.run.id for one in written if one.move.outcome is not None]
     if ended:
-        tx.change(_FREE, {"now": tx.now}, "runs", ended)
+        tx.change(moves.FREE, {"now": tx.now}, "runs", ended)
     return moved
 
 
@@ -140,18 +94,10 @@ def together(tx: PostgresTx, items: Sequence[Item]) -> Sequence[Item]:
 
 
 def _update_intents(tx: Tx, written: Sequence[Write]) -> None:
-    found = [
-        (
-            one.run.id,
-            update.number,
-            update.outcome.value,
-            encode(update.evidence) if update.evidence else None,
-        )
-        for one in written
-        for update in one.move.intents
-    ]
-    if not found:
-        return
-    columns = dict(zip(_UPDATES, map(list, zip(*found, strict=True)), strict=True))
-    if tx.run(_INTENTS, {**columns, "now": tx.now}) != len(found):
+    found = [values for one in written for values in moves.updates(tx, one.run, one.move)]
+    if found and tx.run(_INTENTS, _by_column(moves.UPDATES, found)) != len(found):
         raise Conflict("a run has no intent of that number")
+
+
+def _by_column(names: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    return {name: [row[name] for row in rows] for name in names}

@@ -206,15 +206,15 @@ class PostgresTx:
     def attempt(self) -> Iterator[None]:
         """Work of its own within this transaction: what it raises undoes it, and nothing else."""
         later = {key: list(rows) for key, rows in self._later.items()}
-        locked = set(self._locked)
+        known, locked, hinted = dict(self._known), set(self._locked), set(self.hinted)
         self._execute("SAVEPOINT attempt", NONE)
         try:
             yield
         except BaseException:
             self._execute("ROLLBACK TO SAVEPOINT attempt", NONE)
-            self._later = later  # also what was written since, for that is undone
-            self._known.clear()
-            self._locked = locked  # what was locked since is free again
+            # All is as before: what was appended before and written since is to be written again, what was
+            # read since may have been of what is undone, and what was locked since is free.
+            self._later, self._known, self._locked, self.hinted = later, known, locked, hinted
             raise
 
     def change(self, sql: str, values: Values = NONE, name: str = "", among: Sequence[int] = ()) -> list[Row]:
