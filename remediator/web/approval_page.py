@@ -160,11 +160,7 @@ async def _question(
     store, asked = daemon.store, visit.asked
     run = await store.run(asked.run)
     episodes = await store.episodes(asked.run)
-    barred = ""
-    try:
-        refuse(daemon.settings.approvals, asked, caller.name, caller.role)
-    except NotAllowed as error:
-        barred = str(error)
+    barred = _barred(daemon, asked, caller, Decision.APPROVED)
     others = [
         f"{name} ({role})"
         for name, role in visit.desk.callers.at_least(Role(asked.role))
@@ -177,12 +173,23 @@ async def _question(
         caller=caller,
         alone=visit.desk.callers.open,
         barred=barred,
+        # Whoever has started a run may not approve it, but take it back.
+        may_reject=not _barred(daemon, asked, caller, Decision.REJECTED),
         others=others,
         state=visit.status,
         wrong=wrong,
         form=visit.desk.sessions.form(visit.cookie, visit.token),
         comment_limit=COMMENT,
     )
+
+
+def _barred(daemon: Served, asked: Approval, caller: Caller, decision: Decision) -> str:
+    """Why a person may not decide so; "" if nothing speaks against it."""
+    try:
+        refuse(daemon.settings.approvals, asked, caller.name, caller.role, decision)
+    except NotAllowed as error:
+        return str(error)
+    return ""
 
 
 async def _decide(daemon: Served, visit: Visit, caller: Caller, what: str, comment: str) -> Response:

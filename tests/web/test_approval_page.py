@@ -223,6 +223,27 @@ def test_who_may_not_sees_no_button_but_who_may(house: Asking, token: str) -> No
     assert decision(house, asked) is None
 
 
+def test_who_started_it_sees_how_to_take_it_back_and_not_how_to_approve(house: Asking) -> None:
+    (house.home / "by-hand").write_text("0")
+    with house.running.client("manager-token") as client:
+        start = {"policy": "pressure", "labels": {"valve": "by-hand"}, "reason": "drill"}
+        assert client.post("/api/v1/runs", json=start).status_code == 201
+    asked = house.asked("by-hand")
+    mia = Person(house, house.path(asked))
+    page = mia.log_in("manager-token")
+    assert page.buttons == ["", "reject"]
+    assert "You may take it back, not approve it" in page.text
+    assert "Who may: max (manager), lea (lead)" in page.text
+    assert "runs approve" not in page.text
+    assert "runs reject" in page.text
+    assert mia.decide("approve").status_code == 403
+    assert decision(house, asked) is None
+    answer = mia.decide("reject", "no drill today")
+    assert answer.status_code == 200
+    assert decision(house, asked) == "rejected"
+    assert house.ended(asked["run"])["reason"] == "approval_rejected"
+
+
 def _form_of(house: Asking, person: Person, asked: dict[str, Any]) -> str:
     """What the form would carry, had the page shown one to this person."""
     cookie = person.http.cookies["remediator"]
