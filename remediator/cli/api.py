@@ -15,6 +15,7 @@ from remediator.errors import (
     AuthenticationError,
     ConfigurationError,
     Conflict,
+    NotAllowed,
     NotFound,
     StoreUnavailable,
 )
@@ -33,7 +34,8 @@ class Api:
 
     Raises (all methods):
         StoreUnavailable: the daemon cannot be reached, or cannot answer now.
-        AuthenticationError: the token is missing or unknown, or its role does not allow this.
+        AuthenticationError: the token is missing or unknown.
+        NotAllowed: the token's role does not allow this.
         NotFound, Conflict: as the daemon says.
         ConfigurationError: the daemon refuses the request as wrong.
     """
@@ -111,8 +113,12 @@ class Api:
 
     # -- changing
 
-    async def start(self, policy: str, labels: Mapping[str, str], reason: str, key: str) -> Json:
-        body = {"policy": policy, "labels": dict(labels), "reason": reason, "key": key}
+    async def start(
+        self, policy: str, labels: Mapping[str, str], reason: str, key: str, anyway: bool
+    ) -> Json:
+        body: Json = {"policy": policy, "labels": dict(labels), "reason": reason, "key": key}
+        if anyway:
+            body["anyway"] = True
         return await self._ask("POST", "runs", body=body)
 
     async def cancel(self, run: int, reason: str) -> Json:
@@ -198,7 +204,9 @@ def _refusal(address: str, answer: httpx2.Response) -> Exception:
             "or in ~/.config/remediator/cli.yml"
         )
     if status == 403:
-        return AuthenticationError(f"{address}: {detail}")
+        # What stands in front of a daemon may refuse too: then nobody has said what the daemon would.
+        ours = answer.headers.get("content-type", "").startswith("application/problem+json")
+        return NotAllowed(detail) if ours else AuthenticationError(f"{address}: {detail}")
     if status == 404:
         return NotFound(detail)
     if status == 409:

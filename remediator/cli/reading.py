@@ -13,6 +13,7 @@ from remediator.contracts import Store
 from remediator.engine import shapes
 from remediator.engine.explain import explain
 from remediator.engine.incident import shape as incident_shape
+from remediator.engine.scope import must_exist
 from remediator.engine.story import story
 from remediator.model import AlertId, Episode, IncidentId, Instant, RunId
 from remediator.policy import matcher
@@ -105,6 +106,8 @@ class _Local:
         found = await self._store.find_runs(
             open=open, policy=policy, alert=None if alert is None else AlertId(alert), limit=limit
         )
+        if not found:
+            await must_exist(self._store, policy=policy, alert=alert)
         return [_json(shapes.run(run)) for run in found]
 
     async def run(self, id: int) -> Json:
@@ -131,6 +134,9 @@ class _Local:
 
     async def audit(self, filters: Mapping[str, Any], limit: int, oldest_first: bool) -> list[Json]:
         found = await self._store.audit(**filters, limit=limit, oldest_first=oldest_first)
+        if not found:
+            names = {key: filters.get(key) for key in ("policy", "target", "alert", "run")}
+            await must_exist(self._store, **names)
         return [_json(shapes.event(one)) for one in found]
 
     async def verify(self, head: str | None) -> Json:

@@ -94,8 +94,13 @@ async def start(
             "--key", help="Started once, however often it is repeated with this; made up if not given."
         ),
     ] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also with labels that the policy's match: would not match.")
+    ] = False,
 ) -> None:
-    """Run a policy by hand, through all the same guards.
+    """Run a policy by hand, through all the same guards: 1 the policy would not match such an alert.
+
+    Labels of which match: allows one value only, as alertname="X", need not be given.
 
     Where the daemon does not answer, nobody knows whether the run was started; it is asked again with the
     same key, and the key is shown if that does not help either.
@@ -105,7 +110,7 @@ async def start(
     async with call.api() as api:
         for left in reversed(range(_TRIES)):
             try:
-                run = await api.start(policy, labels, reason, key)
+                run = await api.start(policy, labels, reason, key, anyway)
                 break
             except StoreUnavailable as error:
                 if not left:

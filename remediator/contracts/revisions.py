@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from remediator.model import AuditEvent, Instant, Struct
@@ -34,3 +34,6 @@ class Revisions(Protocol):
     async def active_revision(self) -> str | None: ...
 
     async def revision(self, hash: str) -> Revision: ...
+
+    async def policy_names(self) -> Collection[str]:
+        """What files of sets that are kept are called, without .yaml; and the policies of all runs."""

@@ -193,7 +193,13 @@ class Daemon:
         return True, "\n".join(("ready", *(task.fault for task in faults)))
 
     async def start_run(
-        self, policy: str, labels: Mapping[str, str], reason: str, actor: str, key: str = ""
+        self,
+        policy: str,
+        labels: Mapping[str, str],
+        reason: str,
+        actor: str,
+        key: str = "",
+        anyway: bool = False,
     ) -> Run:
         """Run a policy by hand, through all the same guards.
 
@@ -204,7 +210,7 @@ class Daemon:
                 self.store,
                 self.policies,
                 self.catalogue,
-                Wish(policy, labels, reason, actor, key),
+                Wish(policy, labels, reason, actor, key, anyway),
                 self.nonce,
             )
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,7 +12,7 @@ from remediator import metrics
 from remediator.contracts import Catalogue, Delivery, Parsed, Store
 from remediator.engine.openings import opening
 from remediator.engine.policies import Policies
-from remediator.errors import NotFound, StoreUnavailable
+from remediator.errors import Conflict, NotFound, StoreUnavailable
 from remediator.model import (
     MANUAL,
     Alert,
@@ -24,6 +24,7 @@ from remediator.model import (
     Run,
     Status,
 )
+from remediator.policy.compiled import MatchResult
 
 
 class Manual:
@@ -45,6 +46,7 @@ class Wish:
     labels: what the alert would have carried.
     key: whatever is asked for again with the same key by the same person, for the same policy and labels,
         is the same run. It is the identity of its episode.
+    anyway: also with labels that the policy would not match.
     """
 
     policy: str
@@ -52,6 +54,7 @@ class Wish:
     reason: str
     actor: str
     key: str = ""
+    anyway: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -70,6 +73,7 @@ async def start(
 
     Raises:
         NotFound: no such policy in the active set.
+        Conflict: the policy would not match such an alert; `wish.anyway` lets it through.
         StoreUnavailable: nobody knows whether it was started; ask again with the same key.
     """
     active = policies.current
@@ -77,12 +81,21 @@ async def start(
     if active is None or found is None:
         known = ", ".join(sorted(active.policies)) if active is not None else "none is loaded"
         raise NotFound(f"no policy is named {wish.policy!r}; there are: {known}")
+    labels = {
+        "alertname": f"manual:{wish.policy}",
+        "severity": str(found.severity),
+        **active.implied(wish.policy),
+        **wish.labels,
+    }
+    unmatched = active.unmatched(wish.policy, labels)
+    if unmatched and not wish.anyway:
+        raise Conflict(_refusal(wish, unmatched))
     now = await store.now()
     alert = Alert(
         sender=MANUAL,
         fingerprint=wish.fingerprint if wish.key else nonce()[:16],
         status=Status.FIRING,
-        labels={"alertname": f"manual:{wish.policy}", "severity": str(found.severity), **wish.labels},
+        labels=labels,
         annotations={"reason": wish.reason, "actor": wish.actor},
         starts_at=now,
     )
@@ -90,7 +103,11 @@ async def start(
         kind="run.started",
         actor=wish.actor,
         policy=wish.policy,
-        data={"reason": wish.reason, "labels": dict(wish.labels)},
+        data={
+            "reason": wish.reason,
+            "labels": dict(wish.labels),
+            **({"unmatched": [one.matcher for one in unmatched]} if unmatched else {}),
+        },
     )
     wanted = msgspec.structs.replace(
         opening(active, catalogue, found, alert, now, Origin.HAND), started=started
@@ -113,3 +130,11 @@ async def start(
         do = "ask again with the same key" if wish.key else "look at the policy's runs before you repeat it"
         raise StoreUnavailable(f"{error}; the run may have been started all the same: {do}") from error
     return run
+
+
+def _refusal(wish: Wish, unmatched: Sequence[MatchResult]) -> str:
+    seen = "; ".join(f"{one.matcher} does not hold: {one.observed}" for one in unmatched)
+    return (
+        f"policy {wish.policy} would not match an alert with these labels: {seen}. Give the labels of the "
+        "alert that this run stands for (--set LABEL=VALUE), or start it all the same (--anyway)"
+    )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable
 
-from remediator.contracts import Catalogue
+from remediator.contracts import Catalogue, Store
 from remediator.errors import NotFound
+from remediator.model import AlertId, RunId
+from remediator.policy.source import SPECIAL
 
 _NAMED = 20
 """Names in one error at most."""
@@ -57,6 +59,40 @@ def check_target(name: str, seen: Collection[str], catalogue: Catalogue) -> str:
         f"no run has met {name} so far, so this holds nothing back now; if it is a slip, lift it. "
         f"{_near(name, seen)}It holds as soon as a run meets a target of exactly this name or key"
     )
+
+
+async def must_exist(
+    store: Store,
+    *,
+    policy: str | None = None,
+    target: str | None = None,
+    alert: int | None = None,
+    run: int | None = None,
+) -> None:
+    """Asked where nothing was found: a mistyped name must not read as "nothing happened".
+
+    A policy is known if it is, or was, in a set that is kept, or has a run or an event; a target if a run
+    has met it or an event names it.
+
+    Raises:
+        NotFound: nothing here is, or was, called so.
+    """
+    if policy is not None and not await store.audit(policy=policy, limit=1):
+        names = set(await store.policy_names()) - {file.removesuffix(".yaml") for file in SPECIAL}
+        if policy not in names:
+            raise NotFound(
+                f"no policy is, or was, named {policy!r}; {_near(policy, names)}there are: {_listed(names)}"
+            )
+    if target is not None and not await store.audit(target=target, limit=1):
+        seen = await store.targets()
+        if target not in seen:
+            raise NotFound(
+                f"no run has met a target {target!r}; {_near(target, seen)}met are: {_listed(seen)}"
+            )
+    if alert is not None and not await store.audit(alert=AlertId(alert), limit=1):
+        await store.episode(AlertId(alert))
+    if run is not None and not await store.audit(run=RunId(run), limit=1):
+        await store.run(RunId(run))
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -77,14 +77,29 @@ class PolicySet:
             )
         if not _listens(policy, alert.sender):
             return MatchResult(False, "from", alert.sender, ", ".join(policy.from_))
+        return next(iter(self.unmatched(policy_name, alert.labels)), MatchResult(True))
+
+    def unmatched(self, policy_name: str, labels: Mapping[str, str]) -> tuple[MatchResult, ...]:
+        """Each matcher of a policy that does not hold for labels, whoever sent them."""
+        return tuple(
+            _not_held(matcher, labels)
+            for matcher in self._matchers[policy_name]
+            if not matcher.matches(labels)
+        )
+
+    def implied(self, policy_name: str) -> Mapping[str, str]:
+        """The labels of which every alert that a policy matches has this one value."""
+        found: dict[str, str] = {}
         for matcher in self._matchers[policy_name]:
-            if not matcher.matches(alert.labels):
-                seen = alert.labels.get(matcher.name)
-                observed = (
-                    f"{matcher.name} is absent" if seen is None else f'{matcher.name}="{shorten(seen)}"'
-                )
-                return MatchResult(False, str(matcher), observed, str(matcher))
-        return MatchResult(True)
+            if len(values := matcher.literals()) == 1:
+                found[matcher.name] = values[0]
+        return found
+
+
+def _not_held(matcher: Matcher, labels: Mapping[str, str]) -> MatchResult:
+    seen = labels.get(matcher.name)
+    observed = f"{matcher.name} is absent" if seen is None else f'{matcher.name}="{shorten(seen)}"'
+    return MatchResult(False, str(matcher), observed, str(matcher))
 
 
 def _listens(policy: Policy, sender: str) -> bool:

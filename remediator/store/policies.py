@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from remediator.contracts import Hint, Revision
 from remediator.errors import NotFound
 from remediator.model import DAY, Instant
@@ -17,6 +19,8 @@ _ACTIVE = "SELECT value FROM meta WHERE key = 'active'"
 _LOOKED = "SELECT value FROM meta WHERE key = :key"
 _FORGET_LOOKED = "DELETE FROM meta WHERE key LIKE 'looked:%' AND value < :before"
 _REMEMBER = 90 * DAY
+_FILES = "SELECT files FROM policy_revision"
+_RUNS = "SELECT DISTINCT policy FROM run"
 _ONE = "SELECT hash, files, git, loaded_at FROM policy_revision WHERE hash = :hash"
 
 
@@ -65,3 +69,11 @@ def revision(tx: Tx, hash: str) -> Revision:
     if row is None:
         raise NotFound(f"no policy set has the hash {hash!r}")
     return Revision(hash=row[0], files=decode(row[1]), git=row[2], loaded_at=Instant(row[3]))
+
+
+def names(tx: Tx) -> Collection[str]:
+    """What the files of every set that is kept are called, without their ending, and the policies of every
+    run. A policy is called as its file; which files are none is not for the store to know."""
+    files = {name for (texts,) in tx.all(_FILES) for name in decode(texts)}
+    stems = {name.rpartition("/")[2].removesuffix(".yaml") for name in files}
+    return stems | {str(name) for (name,) in tx.all(_RUNS)}

@@ -233,6 +233,9 @@ class SqlStore(ABC):
     async def revision(self, hash: str) -> Revision:
         return await self._read(lambda tx: policies.revision(tx, hash))
 
+    async def policy_names(self) -> Collection[str]:
+        return await self._read(policies.names)
+
     # ------------------------------------------------------------ brakes, leases
 
     async def controls(self) -> Sequence[Control]:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from typing_extensions import TypedDict
 
 from remediator.engine import shapes
+from remediator.engine.scope import must_exist
 from remediator.model import AlertId, RunId
 from remediator.web.access import Auditor, Daemon, Viewer
 from remediator.web.parameters import IdFilter, TextFilter, TimeFilter, instant
@@ -46,7 +47,8 @@ async def query(
     limit: Annotated[int, Query(ge=1, le=10_000, description="At most so many.")] = 100,
     oldest_first: bool = False,
 ) -> Events:
-    """Audit events and deliveries, newest first. To page, narrow `until` (or `since`)."""
+    """Audit events and deliveries, newest first. To page, narrow `until` (or `since`). 404 if nothing
+    here has ever been called so, be it policy, target, alert or run."""
     records = await daemon.store.audit(
         alert=AlertId(alert) if alert is not None else None,
         run=RunId(run) if run is not None else None,
@@ -58,6 +60,8 @@ async def query(
         limit=limit,
         oldest_first=oldest_first,
     )
+    if not records:
+        await must_exist(daemon.store, policy=policy, target=target, alert=alert, run=run)
     return {"items": [shapes.event(record) for record in records]}
 
 

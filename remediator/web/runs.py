@@ -9,6 +9,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from remediator.engine import shapes
+from remediator.engine.scope import must_exist
 from remediator.engine.story import story
 from remediator.model import AlertId, RunId
 from remediator.web.access import Daemon, Operator, Viewer
@@ -54,6 +55,10 @@ class Start(Body):
             "that it can be repeated where no answer came, or 503.",
         ),
     ] = ""
+    anyway: Annotated[
+        bool,
+        Field(description="Also with labels that the policy would not match; else such a start is a 409."),
+    ] = False
 
 
 class Why(Body):
@@ -70,7 +75,7 @@ async def list_runs(
     before: Before = None,
     limit: Limit = 100,
 ) -> Runs:
-    """Runs, newest first."""
+    """Runs, newest first. 404 if there is no such policy, nor was, or no such alert."""
     found = await daemon.store.find_runs(
         open=open,
         policy=policy,
@@ -78,6 +83,8 @@ async def list_runs(
         before=RunId(before) if before is not None else None,
         limit=limit,
     )
+    if not found:
+        await must_exist(daemon.store, policy=policy, alert=alert)
     return {
         "items": [shapes.run(run) for run in found],
         "next": found[-1].id if len(found) == limit else None,
@@ -106,9 +113,13 @@ async def get_run(daemon: Daemon, caller: Viewer, id: Id) -> RunDetail:
 
 @router.post("", status_code=201)
 async def start_run(daemon: Daemon, caller: Operator, body: Start) -> shapes.RunShape:
-    """Run a policy by hand, through all the same guards. After 503 nobody knows whether it was started: a
+    """Run a policy by hand, through all the same guards. Labels of which its `match:` allows one value only
+    need not be given; 409 names what it would not match. After 503 nobody knows whether it was started: a
     request with a `key` may then be repeated."""
-    return shapes.run(await daemon.start_run(body.policy, body.labels, body.reason, caller.name, body.key))
+    run = await daemon.start_run(
+        body.policy, body.labels, body.reason, caller.name, body.key, anyway=body.anyway
+    )
+    return shapes.run(run)
 
 
 @router.post("/{id}/cancel")

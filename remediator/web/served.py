@@ -68,7 +68,13 @@ class Served(Protocol):
         """Whether alerts can be taken, and if not, why."""
 
     async def start_run(
-        self, policy: str, labels: Mapping[str, str], reason: str, actor: str, key: str = ""
+        self,
+        policy: str,
+        labels: Mapping[str, str],
+        reason: str,
+        actor: str,
+        key: str = "",
+        anyway: bool = False,
     ) -> Run: ...
     async def cancel_run(self, id: RunId, reason: str, actor: str) -> Run: ...
     async def decide(

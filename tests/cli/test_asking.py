@@ -269,10 +269,51 @@ def test_started_wrongly(daemon: Daemon) -> None:
     assert daemon.program("runs", "start", "pressure").code == 2
 
 
+def test_a_run_by_hand_must_be_one_that_the_policy_would_match(daemon: Daemon) -> None:
+    words = ("runs", "start", "pressure", "--reason", "drill", "-o", "json")
+    wrong = daemon.program(*words, "--set", "valve=main")
+    assert wrong.code == 1
+    assert 'site=~".+" does not hold: site is absent' in wrong.err
+    assert "--set" in wrong.err
+    assert "--anyway" in wrong.err
+    other = daemon.program(*words, "--set", "alertname=Other", "--set", "site=a")
+    assert other.code == 1
+    assert 'alertname="PressureHigh" does not hold: alertname="Other"' in other.err
+    daemon.program("pause", "--comment", "hands off", "--for", "never")
+    try:
+        all_the_same = daemon.program(*words, "--set", "valve=main", "--anyway")
+        assert all_the_same.code == 0, all_the_same.err
+        run = all_the_same.json["id"]
+        shown = daemon.program("runs", "show", run, "-o", "json").json
+        assert shown["alerts"][0]["labels"]["alertname"] == "PressureHigh"  # no other would be matched
+        (started,) = [one for one in shown["events"] if one["kind"] == "run.started"]
+        assert started["data"]["unmatched"] == ['site=~".+"']
+        assert daemon.program("runs", "cancel", run, "--reason", "drill over").code == 0
+    finally:
+        daemon.program("resume", "--comment", "hands on")
+
+
+def test_a_name_that_nothing_has_is_a_no_and_not_an_empty_list(daemon: Daemon, ask: Ask) -> None:
+    for words in (("runs", "list"), ("audit", "query")):
+        said = ask(*words, "--policy", "presure")
+        assert said.code == 1
+        assert "no policy is, or was, named 'presure'; did you mean 'pressure'?" in said.err
+        assert ask(*words, "--policy", "limits").code == 1  # a file of the set, and no policy
+        assert ask(*words, "--alert", 999).code == 1
+    said = ask("audit", "query", "--target", "valve:mian")
+    assert said.code == 1
+    assert "did you mean 'valve:main'?" in said.err
+    assert ask("audit", "query", "--run", 999).code == 1
+    # It is in the set, and has had nothing to do.
+    for words in (("runs", "list"), ("audit", "query")):
+        quiet = ask(*words, "--policy", "patient", "-o", "json")
+        assert (quiet.code, quiet.json) == (0, [])
+
+
 def test_roles_and_tokens(daemon: Daemon) -> None:
     as_viewer = ("--server", daemon.url, "--token", VIEWER)
     said = daemon.program("pause", "--comment", "x", *as_viewer)
-    assert said.code == 3
+    assert said.code == 1  # an answer, and it is no
     assert "viewer" in said.err
     nobody = daemon.program("runs", "list", "--server", daemon.url)
     assert nobody.code == 3

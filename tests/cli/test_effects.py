@@ -82,8 +82,8 @@ def test_a_lease_is_listed_renewed_and_returned(daemon: Daemon) -> None:
 def test_who_may_and_how(daemon: Daemon) -> None:
     as_viewer = ("--server", daemon.url, "--token", VIEWER)
     assert daemon.program("effects", "list", *as_viewer).code == 0
-    assert daemon.program("effects", "return", 1, "--comment", "x", *as_viewer).code == 3
-    assert daemon.program("effects", "renew", 1, "--for", "1h", "--comment", "x", *as_viewer).code == 3
+    assert daemon.program("effects", "return", 1, "--comment", "x", *as_viewer).code == 1
+    assert daemon.program("effects", "renew", 1, "--for", "1h", "--comment", "x", *as_viewer).code == 1
     assert daemon.program("effects", "renew", 1, "--comment", "x").code == 2
     assert daemon.program("effects", "renew", 1, "--for", "soon", "--comment", "x").code == 2
     assert daemon.program("effects", "return", 1).code == 2

@@ -341,6 +341,14 @@ async def test_a_failed_message_comes_back_when_it_is_time(world: World) -> None
     assert (again.id, again.attempts) == (message.id, 1)
 
 
+async def test_policies_are_known_from_former_sets_and_from_runs(world: World) -> None:
+    assert not await world.store.policy_names()
+    run = await world.start()
+    await world.store.propose(Revision(hash="h1", files={"team/queue.yaml": "x", "limits.yaml": "y"}), ())
+    await world.store.propose(Revision(hash="h2", files={"pool.yaml": "x"}), ())
+    assert await world.store.policy_names() == {run.policy, "queue", "limits", "pool"}
+
+
 async def test_the_active_policies_and_their_text(world: World) -> None:
     assert await world.store.active_revision() is None
     first = Revision(hash="h1", files={"a.yaml": "name: a\n"}, git="abc")
