@@ -139,7 +139,9 @@ class FakeKubernetes(FakeHttp):
     # ------------------------------------------------------------ what the API does
 
     def respond(self, request: Request) -> Answer:
-        if request.headers.get("Authorization", request.headers.get("authorization")) != f"Bearer {TOKEN}":
+        given = request.headers.get("Authorization", request.headers.get("authorization", ""))
+        scheme, _, token = given.partition(" ")
+        if scheme.lower() != "bearer" or token != TOKEN:  # the client in a pod writes it small
             return self.failure(request, 401, "Unauthorized")
         parts = request.path.partition("?")[0].strip("/").split("/")
         with self._lock:

@@ -171,7 +171,10 @@ class Container:
 
     def _begun(self) -> bool:
         """Whether all is mounted, and the program itself runs: it alone has this environment."""
-        return f"PYTHONPATH={ROOT}".encode() in Path(f"/proc/{self.process.pid}/environ").read_bytes()
+        try:
+            return f"PYTHONPATH={ROOT}".encode() in Path(f"/proc/{self.process.pid}/environ").read_bytes()
+        except ProcessLookupError:  # it has ended, and whoever waits is told so
+            return False
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run something beside it, as `docker exec` does."""
@@ -222,7 +225,8 @@ class Container:
         for place in tmpfs:
             inside = shlex.quote(place.lstrip("/"))
             lines += [f"mkdir -p {inside}", f"mount -t tmpfs -o mode=1777 tmpfs {inside}"]
-        lines += [_bind(mount) for mount in (*_programs(), *mounts)]
+        # What lies deeper comes later: a mount on /tmp would hide a program below it.
+        lines += [_bind(mount) for mount in sorted((*_programs(), *mounts), key=_depth)]
         if self.workdir != "/":
             lines.append(f"mkdir -p {shlex.quote(self.workdir.lstrip('/'))}")
         if read_only:
@@ -240,6 +244,10 @@ def _programs() -> list[Mount]:
     return found + [
         Mount(place, str(place)) for place in dict.fromkeys(own) if not place.is_relative_to("/usr")
     ]
+
+
+def _depth(mount: Mount) -> int:
+    return len(Path(mount.place).parts)
 
 
 def _bind(mount: Mount) -> str:
