@@ -75,6 +75,13 @@ def seldom(tx: Tx, policy: str, budget: Budget) -> bool:
     return tx.one(_AS_MANY, values) is None
 
 
+def steady(tx: Tx, policy: str, flapping: Flapping) -> bool:
+    """Whether the policy cannot be flapping, asked once in a transaction, which ends no run."""
+    budget = flapping.budget
+    name = f"seldom {policy} {budget}"
+    return budget.count > 0 and tx.known(name, lambda: seldom(tx, policy, budget))
+
+
 def _restored(tx: Tx, policy: str) -> int:
     row = tx.one(_RESTORED, {"key": brakes.restored_key(policy)})
     return int(row[0]) if row is not None else -1

@@ -128,7 +128,7 @@ class SqlStore(ABC):
 
     async def facts(self, runs: Sequence[Run]) -> Mapping[RunId, Facts]:
         def work(tx: Tx) -> Mapping[RunId, Facts]:
-            controls = tuple(brakes.on(tx))
+            controls = tx.known("controls", lambda: tuple(brakes.on(tx)))
             episodes = self._history.of_runs(tx, [run.id for run in runs])
             numbered = moves.intents_of(tx, [run.id for run in runs if run.progress.number])
             return {
@@ -263,10 +263,16 @@ class SqlStore(ABC):
         return await self._write(work)
 
     async def arrivals(self, after: Instant, sender: str | None = None) -> Sequence[Arrivals]:
-        return await self._look(lambda tx: surges.arrivals(tx, after, sender))
+        name = f"arrivals {after} {sender}"  # runs that are claimed together ask the same
+        return await self._look(lambda tx: tx.known(name, lambda: surges.arrivals(tx, after, sender)))
 
     async def healed(self, run: Run, flapping: Flapping) -> int:
-        return await self._look(lambda tx: judging.healed(tx, run, flapping, run.target_key))
+        def work(tx: Tx) -> int:
+            if judging.steady(tx, run.policy, flapping):
+                return 0
+            return judging.healed(tx, run, flapping, run.target_key)
+
+        return await self._look(work)
 
     async def jumped(
         self,

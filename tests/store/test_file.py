@@ -15,7 +15,7 @@ import pytest
 from remediator.clock import DrivenClock, SystemClock
 from remediator.contracts import Store
 from remediator.errors import ConfigurationError, StoreError, StoreUnavailable
-from remediator.model import DAEMON, AuditEvent, ControlKind
+from remediator.model import DAEMON, AuditEvent, Control, ControlKind
 from remediator.store import VERSION, open_store, schema
 from remediator.store.migrations import migrate
 from remediator.store.sqlite.file import file_system, refuse_network
@@ -322,6 +322,27 @@ async def test_an_older_file_that_was_put_back_is_opened_paused_and_people_are_t
     store = store_at(path)
     await store.open()
     assert len(await store.audit(kind="control.paused")) == 1  # said once
+    await store.close()
+
+
+async def test_looks_share_a_snapshot_and_yet_each_sees_what_it_has_written(tmp_path: Path) -> None:
+    store = store_at(tmp_path / "store.db")
+    await store.open()
+
+    async def on(scope: str) -> bool:
+        return scope in {control.scope for control in await store.controls()}
+
+    async def person(number: int) -> None:
+        scope = f"target:queue:{number}"
+        event = AuditEvent(kind="control.paused", actor="alice")
+        for _ in range(10):
+            pause = Control(kind=ControlKind.PAUSE, scope=scope, reason="drill", actor="alice", since=START)
+            await store.set_control(pause, event)
+            assert await on(scope)
+            assert await store.clear_control(ControlKind.PAUSE, scope, event)
+            assert not await on(scope)
+
+    await asyncio.gather(*(person(number) for number in range(20)))
     await store.close()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from remediator.contracts import Admission, Flapping, Limit
+from remediator.contracts import Admission, Limit
 from remediator.model import Instant, Run, RunId
 from remediator.store import admit, judging, moves
 from remediator.store.admit import Clear
@@ -115,14 +115,7 @@ def _back(admission: Admission) -> int:
 
 
 def _steady(tx: Tx, admission: Admission) -> bool:
-    return admission.flapping is None or steady(tx, admission.intent.policy, admission.flapping)
-
-
-def steady(tx: Tx, policy: str, flapping: Flapping) -> bool:
-    """Whether the policy cannot be flapping, asked once in a transaction, which ends no run."""
-    budget = flapping.budget
-    name = f"seldom {policy} {budget}"
-    return budget.count > 0 and tx.known(name, lambda: judging.seldom(tx, policy, budget))
+    return admission.flapping is None or judging.steady(tx, admission.intent.policy, admission.flapping)
 
 
 def _room(tx: Tx, admission: Admission, busy: Counter[str], most: int) -> bool:

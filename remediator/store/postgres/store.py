@@ -14,7 +14,6 @@ from remediator.contracts import (
     Admission,
     Bad,
     Delivery,
-    Flapping,
     Held,
     Jumping,
     Match,
@@ -25,8 +24,7 @@ from remediator.contracts import (
 )
 from remediator.errors import LeaseLost
 from remediator.model import AuditEvent, Control, Instant, Message, Millis, Run
-from remediator.store import admit, claims, judging, moves, outbox, prune, sealing, timers, trail
-from remediator.store.postgres import admits as postgres_admits
+from remediator.store import admit, claims, moves, outbox, prune, sealing, timers, trail
 from remediator.store.postgres import claims as postgres_claims
 from remediator.store.postgres import clock as postgres_clock
 from remediator.store.postgres.calls import PostgresCalls
@@ -119,15 +117,6 @@ class PostgresStore(PostgresCalls):
         if isinstance(answer, Run):
             self._held.take((answer,), time.monotonic())
         return answer
-
-    async def healed(self, run: Run, flapping: Flapping) -> int:
-        def work(tx: PostgresTx) -> int:
-            # Many runs of a policy ask at the same moment, and share a snapshot.
-            if postgres_admits.steady(tx, run.policy, flapping):
-                return 0
-            return judging.healed(tx, run, flapping, run.target_key)
-
-        return await self._look(work)
 
     # ------------------------------------------------------------ outbox
 

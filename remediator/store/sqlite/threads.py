@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import queue
@@ -109,39 +110,65 @@ class Readers:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store-reader")
         self._local = threading.local()
         self._open: list[sqlite3.Connection] = []
+        self._shared: SqliteTx | None = None
 
     def submit(self, work: Callable[[SqliteTx], T], seconds: float) -> Any:
         """Run `work` on one snapshot, for `seconds` at most; returns a concurrent future."""
         return self._pool.submit(self._run, work, time.monotonic() + seconds)
 
     def here(self, work: Callable[[SqliteTx], T], seconds: float) -> T:
-        """Run `work` in the caller's own thread, on a connection of that thread."""
-        return self._run(work, time.monotonic() + seconds)
+        """Run `work` in the event loop's own thread, on a connection of that thread. What is looked at in one
+        turn of the loop shares one snapshot.
+
+        Whoever was answered by the writer sees what it has written all the same: a snapshot from before that
+        commit asked for its end before the answer was on its way, and the loop takes them in that order.
+        """
+        try:
+            tx = self._shared
+            if tx is None:
+                tx = self._shared = self._begin(time.monotonic() + seconds)
+                asyncio.get_running_loop().call_soon(self._end_shared)
+            elif tx.now != (now := self._clock.now()):
+                tx.now = now
+                tx.forget()  # some of it may have been true at that moment only
+            return work(tx)
+        except sqlite3.Error as error:
+            raise unavailable(error, self._path) from error
+
+    def _end_shared(self) -> None:
+        tx, self._shared = self._shared, None
+        if tx is not None:
+            with contextlib.suppress(sqlite3.Error):  # what it has read is read; the next meets the fault
+                tx.connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Blocks until reads under way have ended."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._shared = None
         for connection in self._open:
             connection.close()
 
     def _run(self, work: Callable[[SqliteTx], T], deadline: float) -> T:
         try:
-            tx: SqliteTx | None = getattr(self._local, "tx", None)
-            if tx is None:
-                tx = SqliteTx(connect(self._path, read_only=True))
-                self._local.tx = tx
-                self._open.append(tx.connection)
-            tx.now = self._clock.now()
-            tx.forget()  # what the last snapshot held is not what this one holds
-            connection = tx.connection
-            connection.set_progress_handler(lambda: time.monotonic() > deadline, 20_000)
-            connection.execute("BEGIN")
+            tx = self._begin(deadline)
             try:
                 return work(tx)
             finally:
-                connection.execute("ROLLBACK")
+                tx.connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise unavailable(error, self._path) from error
+
+    def _begin(self, deadline: float) -> SqliteTx:
+        tx: SqliteTx | None = getattr(self._local, "tx", None)
+        if tx is None:
+            tx = SqliteTx(connect(self._path, read_only=True))
+            self._local.tx = tx
+            self._open.append(tx.connection)
+        tx.now = self._clock.now()
+        tx.forget()  # what the last snapshot held is not what this one holds
+        tx.connection.set_progress_handler(lambda: time.monotonic() > deadline, 20_000)
+        tx.connection.execute("BEGIN")
+        return tx
 
 
 class Checkpoints:
