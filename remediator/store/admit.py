@@ -201,7 +201,8 @@ def _bounds(tx: Tx, run: Run, admission: Admission, clear: Clear) -> Held | None
         return outside
     storm = admission.storm
     if storm is not None:
-        came = surges.since(tx, storm.sender, Instant(surges.second(tx.now) - storm.within))
+        after = Instant(surges.second(tx.now) - storm.within)
+        came = tx.known(f"came {after} {storm.sender}", lambda: surges.since(tx, storm.sender, after))
         if came >= storm.new_alerts:
             seen = f"{came} new alerts of {storm.sender} within {span(storm.within)}"
             return Held(reason=Reason.STORM, observed=seen, allowed=_calm(storm))

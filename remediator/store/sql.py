@@ -17,7 +17,6 @@ from remediator.contracts import (
     Held,
     IncidentChange,
     Jumping,
-    Move,
     NotifierState,
     Outgoing,
     Revision,
@@ -145,13 +144,6 @@ class SqlStore(ABC):
 
     async def next_due(self) -> Instant | None:
         return await self._look(claims.next_due)
-
-    async def move(self, run: Run, move: Move) -> Run:
-        return await self._write(
-            lambda tx: moves.move(tx, run, move, self._lease(tx), keep=True),
-            point="move",
-            qualifier=str(move.outcome or move.state),
-        )
 
     async def evidence(self, run: RunId, number: int, events: Sequence[AuditEvent]) -> None:
         await self._write(lambda tx: trail.append(tx, events))

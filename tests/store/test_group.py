@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from remediator.clock import DrivenClock
 from remediator.contracts import Held, Opening, Receipt
-from remediator.errors import LeaseLost, NotFound, PayloadError, StoreUnavailable
-from remediator.model import Alert, AuditEvent, Control, ControlKind, Instant, Outcome, RunId
+from remediator.errors import Conflict, LeaseLost, NotFound, PayloadError, StoreUnavailable
+from remediator.model import Alert, AuditEvent, Control, ControlKind, Instant, Outcome, Run, RunId
 from remediator.store import open_store
 from remediator.store.limits import Limits
+from remediator.store.sqlite.file import connect
+from remediator.store.sqlite.tx import Spoilt, SqliteTx
+from remediator.store.upgrade import bring_up_to_date
 from tests.store.world import START, Lines, World, alert, delivery, nothing, opening
 
 
@@ -212,3 +215,93 @@ async def test_what_was_opened_by_a_delivery_that_is_undone_does_not_count(file_
     await holding
     runs = [await store.run(id) for one in answers if isinstance(one, Receipt) for id in one.runs]
     assert [run.outcome for run in runs] == [None, None, Outcome.REFUSED]
+
+
+# ---------------------------------------------------------------- what is appended, and written later
+
+
+CONTROL = "kind, scope, reason, actor, since, until, data"
+
+
+def control(name: str, since: int = 1) -> tuple[object, ...]:
+    return (name, "", "r", "a", since, None, "{}")
+
+
+def kinds(tx: SqliteTx) -> list[str]:
+    return [row[0] for row in tx.all("SELECT kind FROM control ORDER BY kind")]
+
+
+@pytest.fixture
+def tx(tmp_path: Path) -> Iterator[SqliteTx]:
+    """Of a store of its own, as its writer has it within a group."""
+    path = tmp_path / "own.db"
+    found = SqliteTx(connect(path))
+    bring_up_to_date(found.connection, path)
+    found.gathers = True
+    yield found
+    found.connection.close()
+
+
+def test_appended_rows_are_there_for_every_other_statement(tx: SqliteTx) -> None:
+    tx.append("control", CONTROL, [control("a")])
+    assert tx.former("SELECT kind FROM control", {}) == []
+    assert tx.run("UPDATE control SET reason = 'seen'") == 1
+    tx.append("control", CONTROL, [control(name) for name in "bcde"])
+    assert tx.one("SELECT COUNT(*) FROM control") == (5,)
+    tx.append("control", CONTROL, [control("f")])
+    tx.many("DELETE FROM control WHERE kind = :kind", [{"kind": "f"}])
+    tx.append("control", CONTROL, [control(f"g{number:03}") for number in range(200)])
+    assert len(tx.change("SELECT kind FROM control WHERE kind LIKE 'g%'")) == 200
+    tx.append("control", CONTROL, [control("z")])
+    tx.flush()
+    assert kinds(tx) == [*"abcde", *(f"g{number:03}" for number in range(200)), "z"]
+
+
+def test_what_is_undone_takes_along_only_its_own(tx: SqliteTx) -> None:
+    for number, written in enumerate((False, True)):
+        tx.append("control", CONTROL, [control(f"other{number}")])
+        before = tx.waiting()
+        tx.connection.execute("SAVEPOINT one")
+        tx.append("control", CONTROL, [control("mine")])
+        if written:
+            assert "mine" in kinds(tx)
+        tx.connection.execute("ROLLBACK TO one")
+        tx.restore(before)
+        tx.connection.execute("RELEASE one")
+    tx.flush()
+    assert kinds(tx) == ["other0", "other1"]
+
+
+@pytest.mark.parametrize("bad", [control("a"), control("b", since=2**70)], ids=["twice", "too large"])
+def test_rows_that_cannot_be_written_together_spoil_all_of_them(
+    tx: SqliteTx, bad: tuple[object, ...]
+) -> None:
+    tx.append("control", CONTROL, [control("a"), control("c")])
+    tx.append("control", CONTROL, [bad])
+    with pytest.raises(Spoilt):
+        tx.flush()
+
+
+async def test_what_spoils_a_group_late_is_refused_alone(file_world: World) -> None:
+    """Its rows are inserted with those of all others: then it must be found out whose they were."""
+    world = file_world
+    await world.activate()
+    first = await world.admitted(await world.start("a"))
+    others = [await world.start(name) for name in ("b", "c", "d")]
+    await world.end(others[2])
+    holding = await busy(world)
+    answers = await asyncio.gather(
+        world.admit(others[0]),
+        world.admit(first),  # it has an intent of that number
+        world.admit(others[1]),
+        world.end(others[2]),
+        world.deliver(alert("e")),
+        world.store.run(first.id),
+        return_exceptions=True,
+    )
+    await holding
+    assert [type(answer) for answer in answers] == [Run, Conflict, Run, LeaseLost, Receipt, Run]
+    assert [len(await world.store.intents(run.id)) for run in (first, *others)] == [1, 1, 1, 0]
+    assert (await world.kinds()).count("run.admitted") == 3
+    assert len(await world.store.find_episodes()) == 6
+    assert (await world.deliver(alert("e"))).repeated == 1

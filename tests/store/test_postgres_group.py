@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from remediator.clock import DrivenClock
-from remediator.contracts import Breaker, Declaration, Held, Hint, IntentUpdate, Move, NewEffect
-from remediator.errors import Conflict, LeaseLost, StoreUnavailable
+from remediator.contracts import Breaker, Declaration, Hint, IntentUpdate, Move, NewEffect
+from remediator.errors import LeaseLost, StoreUnavailable
 from remediator.model import (
     HOUR,
     Approval,
@@ -32,7 +32,6 @@ from remediator.model import (
     RunId,
     Severity,
     State,
-    Status,
 )
 from remediator.store import moves, open_store
 from remediator.store.limits import Limits
@@ -41,7 +40,7 @@ from remediator.store.postgres.lane import Item, Lane
 from remediator.store.postgres.link import Link
 from remediator.store.postgres.pool import Pool, nothing
 from remediator.store.postgres.tx import PostgresTx
-from tests.store.world import START, Lines, World, alert, limit, opening, plan
+from tests.store.world import START, Lines, World, alert, opening, plan
 
 EVENT = AuditEvent(kind="test.done")
 DOCS = Path(__file__).parents[2] / "docs"
@@ -107,61 +106,6 @@ async def test_a_daemon_keeps_as_many_connections_as_operators_are_told(database
         )
         most = max(most, sessions(database))
     assert [said and int(said[1]) for said in told] == [most, most]
-
-
-async def test_a_budget_is_counted_within_the_group(one: World) -> None:
-    runs = await claimed(one, 30)
-    answers = await asyncio.gather(*(one.admit(run, 1, limit("global", 7)) for run in runs))
-    assert len([answer for answer in answers if isinstance(answer, Run)]) == 7
-    assert {one.reason for one in answers if isinstance(one, Held)} == {Reason.BUDGET}
-    # What was refused left nothing: no intent, no event, no lock.
-    assert (await one.kinds()).count("run.admitted") == 7
-    assert len(await one.store.locks()) == 7
-    intents = [await one.store.intents(run.id) for run in runs]
-    assert sorted(len(found) for found in intents) == [0] * 23 + [1] * 7
-
-
-async def test_who_has_lost_the_lease_and_who_asks_twice_spoil_nobody(one: World) -> None:
-    runs = await claimed(one, 12)
-    twice = await one.admitted(runs[0])
-    await one.store.release([runs[1]])
-    assert [run.id for run in await one.store.claim("other", 10)] == [runs[1].id]
-
-    async def outcome(run: Run) -> str:
-        try:
-            answer = await one.admit(run, 1)
-        except (Conflict, LeaseLost) as error:
-            return type(error).__name__
-        return type(answer).__name__
-
-    answers = await asyncio.gather(*(outcome(run) for run in (twice, *runs[1:])))
-    assert answers == ["Conflict", "LeaseLost"] + ["Run"] * 10
-    assert (await one.kinds()).count("run.admitted") == 11
-
-
-async def test_of_many_that_are_cancelled_those_that_an_alert_has_joined_are_looked_at_again(
-    one: World,
-) -> None:
-    runs = await claimed(one, 30)
-    await one.deliver(*(alert(f"a{number}", Status.RESOLVED) for number in range(30)))
-    one.openings = lambda joining: (opening(target=joining.fingerprint.removeprefix("b-")),)
-    await one.deliver(*(alert(f"b-{run.target}") for run in runs[::3]))
-    ends = (one.end(run, Outcome.CANCELLED, reason=Reason.ALERT_RESOLVED, events=(EVENT,)) for run in runs)
-    left = [run.id for run in await asyncio.gather(*ends) if run.outcome is None]
-    assert left == [run.id for run in runs[::3]]
-    assert (await one.kinds()).count("test.done") == 20
-    assert {run.id for run in await one.store.claim("w", 100)} == set(left)
-
-
-async def test_what_is_known_of_many_is_what_is_known_of_each(one: World) -> None:
-    runs = await claimed(one, 5)
-    acted = await one.admitted(runs[2])
-    facts = await one.store.facts([*runs[:2], acted, *runs[3:]])
-    for run in runs:
-        assert facts[run.id].episodes == tuple(await one.store.episodes(run.id))
-        assert facts[run.id].intents == tuple(await one.store.intents(run.id))
-        assert facts[run.id].controls == tuple(await one.store.controls())
-    assert await one.store.facts([]) == {}
 
 
 async def test_many_moves_are_each_what_one_alone_is(one: World) -> None:

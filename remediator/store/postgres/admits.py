@@ -7,13 +7,13 @@ back, even if everybody in the group is admitted.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from remediator.contracts import Admission, Limit
-from remediator.model import Instant, Run, RunId
-from remediator.store import admit, judging, moves
+from remediator.contracts import Admission
+from remediator.model import Instant, RunId
+from remediator.store import admit, clearing, moves
 from remediator.store.admit import Clear
+from remediator.store.clearing import Wanted
 from remediator.store.postgres import moves as postgres_moves
 from remediator.store.postgres.lane import Item
 from remediator.store.postgres.moves import Write, plain
@@ -33,9 +33,6 @@ JOIN run ON run.id = new.run
   AND (run.id, run.epoch) IN (SELECT * FROM unnest(CAST(:runs AS bigint[]), CAST(:epochs AS bigint[])))
 WHERE run.outcome IS NULL
 """
-_BUSY = "SELECT policy, COUNT(*) FROM target_lock GROUP BY policy"
-
-Wanted = tuple[Run, Admission]
 
 
 def together(tx: Tx, items: Sequence[Item], lease: Instant) -> Sequence[Item]:
@@ -76,60 +73,14 @@ def look(tx: Tx, wanted: Sequence[Wanted], most: int) -> Mapping[RunId, Clear]:
     """
     if not wanted:
         return {}
-    keys = [admission.intent.plan.target.key for _, admission in wanted]
     found = tx.all(
         _LOOK,
         {
             "runs": [run.id for run, _ in wanted],
             "epochs": [run.epoch for run, _ in wanted],
-            "target_keys": keys,
-            "afters": [tx.now - _back(admission) for _, admission in wanted],
+            "target_keys": [admission.intent.plan.target.key for _, admission in wanted],
+            "afters": [tx.now - clearing.back(admission) for _, admission in wanted],
         },
     )
-    seen = {run: (firing, quiet, free) for run, firing, quiet, free in found}
-    often = Counter(keys)
-    busy: Counter[str] = Counter(dict(tx.all(_BUSY)))
-    clear: dict[RunId, Clear] = {}
-    for run, admission in wanted:
-        if run.id not in seen:
-            continue
-        firing, quiet, free = seen[run.id]
-        alone = often[admission.intent.plan.target.key] == 1
-        clear[run.id] = Clear(
-            firing=firing,
-            steady=_steady(tx, admission),
-            room=_room(tx, admission, busy, most),
-            quiet=quiet and alone and all(one.budget.count > 0 for one in _of_target(admission)),
-            free=free and alone,
-        )
-    return clear
-
-
-def _of_target(admission: Admission) -> Sequence[Limit]:
-    return [limit for limit in admission.limits if limit.scope == "target"]
-
-
-def _back(admission: Admission) -> int:
-    """How long the bounds of the target look back."""
-    return max(admission.cooldown, *(limit.budget.window for limit in _of_target(admission)), 0)
-
-
-def _steady(tx: Tx, admission: Admission) -> bool:
-    return admission.flapping is None or judging.steady(tx, admission.intent.policy, admission.flapping)
-
-
-def _room(tx: Tx, admission: Admission, busy: Counter[str], most: int) -> bool:
-    policy = admission.intent.policy
-    crowded = (
-        busy[policy] + most > admission.concurrent_policy or busy.total() + most > admission.concurrent_global
-    )
-    return not crowded and all(
-        _far(tx, limit, policy, most) for limit in admission.limits if limit.scope != "target"
-    )
-
-
-def _far(tx: Tx, limit: Limit, policy: str, most: int) -> bool:
-    """Whether a budget cannot be used up by so many more."""
-    left = limit.budget.count - most
-    name = f"far {limit.scope} {policy if limit.scope == 'policy' else ''} {limit.budget}"
-    return left >= 0 and tx.known(name, lambda: not admit.as_many(tx, limit, policy, left))
+    seen = {RunId(run): (firing, quiet, free) for run, firing, quiet, free in found}
+    return clearing.clear(tx, wanted, seen, most)

@@ -22,7 +22,7 @@ from remediator.store.rejected import Rejected
 from remediator.store.sqlite.file import Lock, check_place, connect, unavailable
 from remediator.store.sqlite.threads import Checkpoints, Readers, WriterThread, truncate
 from remediator.store.sqlite.tx import SqliteTx
-from remediator.store.sqlite.writer import Call, Group, Taking
+from remediator.store.sqlite.writer import Call, Group, Promise, Taking
 from remediator.store.tx import Tx
 
 T = TypeVar("T")
@@ -221,15 +221,31 @@ class SqliteCalls:
         point: str = "",
         qualifier: str = "",
     ) -> T:
+        return cast(
+            T,
+            await self._put(
+                lambda promise: Call(work, promise, sync, point, qualifier), point or "write", seconds
+            ),
+        )
+
+    async def _put(
+        self, make: Callable[[Promise | None], Call], name: str, seconds: float | None = None
+    ) -> object:
+        """Have a call written.
+
+        Args:
+            make: makes it, given whom it answers.
+            name: what it is counted as.
+        """
         self._check_writable()
         if self._writer is None:
-            call = Call(work, None, sync, point, qualifier)
+            call = make(None)
             self._groups().write([], [call])
-            return cast(T, _answer(call))
-        with metrics.STORE[point or "write"].time():
+            return _answer(call)
+        with metrics.STORE[name].time():
             future = self._promise(self._limits.write if seconds is None else seconds)
-            self._writer.put(Call(work, future, sync, point, qualifier))
-            return cast(T, await self._written(future))
+            self._writer.put(make(future))
+            return await self._written(future)
 
     async def _written(self, future: asyncio.Future[object]) -> object:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from remediator.contracts import (
     Admission,
@@ -11,6 +12,7 @@ from remediator.contracts import (
     Held,
     Jumping,
     Match,
+    Move,
     Receipt,
 )
 from remediator.errors import Conflict, StoreUnavailable
@@ -25,6 +27,7 @@ from remediator.model import (
 from remediator.store import (
     admit,
     claims,
+    moves,
     prune,
     sealing,
     trail,
@@ -34,6 +37,7 @@ from remediator.store.sql import SqlStore
 from remediator.store.sqlite.calls import SqliteCalls
 from remediator.store.sqlite.file import Place
 from remediator.store.sqlite.tx import SqliteTx
+from remediator.store.sqlite.writer import Admitting, Call, Promise
 from remediator.store.tx import Undo
 
 
@@ -106,7 +110,20 @@ class SqliteStore(SqliteCalls, SqlStore):
                 raise Undo(answer)
             return answer
 
-        return await self._write(work, point="admit", qualifier=str(admission.intent.kind))
+        def call(promise: Promise | None) -> Call:
+            return Admitting(work, promise, run=run, admission=admission, lease=self._lease)
+
+        return cast(Run | Held, await self._put(call, "admit"))
+
+    async def move(self, run: Run, move: Move) -> Run:
+        def work(tx: SqliteTx) -> Run:
+            return moves.move(tx, run, move, self._lease(tx), keep=True)
+
+        def call(promise: Promise | None) -> Call:
+            qualifier = str(move.outcome or move.state)
+            return Call(work, promise, point="move", qualifier=qualifier, whole=True)
+
+        return cast(Run, await self._put(call, "move"))
 
     async def seal(self) -> str:
         limit, seconds = self._limits.seal_batch, self._limits.upkeep

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, TypeVar, cast
 
 from remediator.contracts import Hint
@@ -26,16 +28,49 @@ COUNTERS = {
 """Counter → the tables that it gives ids to."""
 
 
+_ROWS = 64
+"""Rows in one INSERT at most: each statement gives up Python's lock once, and must win it back. The number of
+parameters stays far below SQLite's bound of 32,766."""
+_WORD = re.compile(r"[a-z_]+")
+
+Waiting = Mapping[tuple[str, str], tuple[list[Row], int]]
+"""(table, columns) → rows that are to be inserted, and how many of them were at that moment."""
+
+
+class Spoilt(Exception):
+    """Work that was done together could not be written together: nothing of it may be kept."""
+
+
 @cache
-def _append(table: str, columns: str) -> str:
+def _append(table: str, columns: str, rows: int) -> str:
     marks = ", ".join("?" * len(columns.split(",")))
-    return f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608
+    # OR FAIL: a fault undoes the whole group or its savepoint anyway, so SQLite need not copy every page
+    # before it changes it, just to be able to undo this one statement.
+    return f"INSERT OR FAIL INTO {table} ({columns}) VALUES {', '.join([f'({marks})'] * rows)}"  # noqa: S608
+
+
+@cache
+def _words(sql: str) -> frozenset[str]:
+    """Every name in a statement, the tables among them."""
+    return frozenset(_WORD.findall(sql))
+
+
+def _portions(rows: int) -> list[int]:
+    """Powers of two that add up to so many rows: few statements, and few different ones to prepare."""
+    return [_ROWS] * (rows // _ROWS) + [size for size in (32, 16, 8, 4, 2, 1) if rows % _ROWS & size]
 
 
 @cache
 def _listed(sql: str, name: str) -> str:
     """A statement with its `IN (:name)` as SQLite takes a list of numbers: as JSON."""
     return sql.replace(f"IN (:{name})", f"IN (SELECT value FROM json_each(:{name}))")  # noqa: S608
+
+
+@cache
+def _each(sql: str, name: str, count: int) -> str:
+    """A statement with its `IN (:name)` as so many parameters."""
+    marks = ", ".join(f":{name}{at}" for at in range(count))
+    return sql.replace(f"IN (:{name})", f"IN ({marks})")
 
 
 class SqliteTx:
@@ -50,6 +85,10 @@ class SqliteTx:
         self.now = Instant(0)
         self.then: Callable[[], None] | None = None
         """What is to be done once this is committed, before anything else is begun."""
+        self.gathers = False
+        """Whether what is appended may wait until the whole group is written. Whoever lets it wait calls
+        `flush`, and does the group again without when that raises."""
+        self._later: dict[tuple[str, str], list[Row]] = {}
         self._next: dict[str, int] = {}
         self._known: dict[str, Any] = {}
 
@@ -108,24 +147,78 @@ class SqliteTx:
 
     def run(self, sql: str, values: Values = NONE) -> int:
         self.begin()
-        return self.connection.execute(sql, values).rowcount
+        return self._execute(sql, values).rowcount
 
     def many(self, sql: str, rows: Sequence[Values]) -> None:
         if rows:
             self.begin()
+            self._ahead(sql)
             self.connection.executemany(sql, rows)
 
     def append(self, table: str, columns: str, rows: Sequence[Row]) -> None:
-        if rows:
-            self.begin()
-            self.connection.executemany(_append(table, columns), rows)
+        if not rows:
+            return
+        self.begin()
+        if self.gathers:
+            self._later.setdefault((table, columns), []).extend(rows)
+        else:
+            self._insert(table, columns, rows)
+
+    def flush(self) -> None:
+        """Write what was appended and waits.
+
+        Raises:
+            Spoilt: one of the rows cannot be written, and nobody knows any more whose it is.
+        """
+        for table, columns in list(self._later):
+            self._write(table, columns)
+
+    def waiting(self) -> Waiting:
+        """What waits to be written now, for `restore`."""
+        return {key: (rows, len(rows)) for key, rows in self._later.items()}
+
+    def restore(self, waiting: Waiting) -> None:
+        """What came since is undone; what was written since waits again, for that is undone with it."""
+        self._later = {key: rows[:count] for key, (rows, count) in waiting.items()}
+
+    def _write(self, table: str, columns: str) -> None:
+        rows = self._later.pop((table, columns))
+        try:
+            self._insert(table, columns, rows)
+        except Exception as error:
+            raise Spoilt from error
+
+    def _insert(self, table: str, columns: str, rows: Sequence[Row]) -> None:
+        begin = 0
+        for size in _portions(len(rows)):
+            values = list(chain.from_iterable(rows[begin : begin + size]))
+            self.connection.execute(_append(table, columns, size), values)
+            begin += size
+
+    def _ahead(self, sql: str) -> None:
+        """Write what waits for a table that this statement names."""
+        if self._later:
+            words = _words(sql)
+            for table, columns in list(self._later):
+                if table in words:
+                    self._write(table, columns)
+
+    def _execute(self, sql: str, values: Values) -> sqlite3.Cursor:
+        if self._later:
+            self._ahead(sql)
+        return self.connection.execute(sql, values)
 
     def former(self, sql: str, values: Values, name: str = "", among: Sequence[object] = ()) -> list[Row]:
         if not name:
-            return self.all(sql, values)
-        # One by one, which costs a few µs each: JSON, the way to hand SQLite a list, ends a text at a NUL.
-        one = sql.replace(f"IN (:{name})", f"= :{name}")
-        return [row for value in among for row in self.all(one, {**values, name: value})]
+            return self.connection.execute(sql, values).fetchall()
+        # Each by a parameter of its own: JSON, the way to hand SQLite a list, ends a text at a NUL.
+        found: list[Row] = []
+        begin = 0
+        for size in _portions(len(among)):
+            own = {f"{name}{at}": value for at, value in enumerate(among[begin : begin + size])}
+            found += self.connection.execute(_each(sql, name, size), {**values, **own}).fetchall()
+            begin += size
+        return found
 
     def known(self, name: str, read: Callable[[], T]) -> T:
         if name not in self._known:
@@ -143,17 +236,17 @@ class SqliteTx:
         self.begin()
         if name:
             sql, values = _listed(sql, name), {**values, name: str(list(among))}
-        return self.connection.execute(sql, values).fetchall()
+        return self._execute(sql, values).fetchall()
 
     def hold(self, sql: str, values: Values, name: str = "", among: Sequence[int] = ()) -> list[int]:
         return [row[0] for row in self.change(sql, values, name, among)]
 
     def all(self, sql: str, values: Values = NONE) -> list[Row]:
-        return self.connection.execute(sql, values).fetchall()
+        return self._execute(sql, values).fetchall()
 
     def any(self, sql: str, name: str, ids: Sequence[int]) -> list[Row]:
         return self.all(_listed(sql, name), {name: str(list(ids))}) if ids else []
 
     def one(self, sql: str, values: Values = NONE) -> Row | None:
-        row: Row | None = self.connection.execute(sql, values).fetchone()
+        row: Row | None = self._execute(sql, values).fetchone()
         return row

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Protocol
 
 from remediator import failpoint
-from remediator.contracts import Clock, Delivery, Match, Receipt
-from remediator.errors import Conflict, PayloadError, StoreError, StoreUnavailable
+from remediator.contracts import Admission, Clock, Delivery, Match, Receipt
+from remediator.errors import Conflict, LeaseLost, PayloadError, StoreError, StoreUnavailable
+from remediator.model import Instant, Run, RunId
 from remediator.store import surges
 from remediator.store.intake import ALERT, EVENT, UPDATE, Intake
+from remediator.store.sqlite import admits
 from remediator.store.sqlite.file import error_code, unavailable
-from remediator.store.sqlite.tx import SqliteTx
+from remediator.store.sqlite.tx import Spoilt, SqliteTx, Waiting
 from remediator.store.tx import Row, Undo
 
 _ROWS = 64
@@ -63,9 +65,10 @@ class Call:
             of its group, or waits for none.
         point: the fail-point's name before `.before_commit`, "" for none.
         qualifier: its qualifier.
+        whole: it raises LeaseLost before it has written anything, and nearly never anything else.
     """
 
-    __slots__ = ("answer", "error", "point", "promise", "qualifier", "sync", "work")
+    __slots__ = ("answer", "error", "point", "promise", "qualifier", "sync", "whole", "work")
 
     def __init__(
         self,
@@ -74,14 +77,36 @@ class Call:
         sync: bool = True,
         point: str = "",
         qualifier: str = "",
+        whole: bool = False,
     ) -> None:
         self.work = work
+        self.whole = whole
         self.promise = promise
         self.sync = sync
         self.point = point
         self.qualifier = qualifier
         self.answer: object = None
         self.error: BaseException | None = None
+
+
+class Admitting(Call):
+    """One that asks for the permission to act. Args: lease: until when its run then stays its worker's."""
+
+    __slots__ = ("admission", "lease", "run")
+
+    def __init__(
+        self,
+        work: Callable[[SqliteTx], object],
+        promise: Promise | None,
+        *,
+        run: Run,
+        admission: Admission,
+        lease: Callable[[SqliteTx], Instant],
+    ) -> None:
+        super().__init__(work, promise, point="admit", qualifier=str(admission.intent.kind))
+        self.run = run
+        self.admission = admission
+        self.lease = lease
 
 
 class Taking:
@@ -137,14 +162,14 @@ class Group:
 
     def _write(self, takings: Sequence[Taking], calls: Sequence[Call]) -> None:
         connection = self._tx.connection
-        self._tx.now = self._clock.now()
-        self._tx.forget()
         self._synchronous(bool(takings) or any(call.sync for call in calls))
-        if takings:
-            self._take_all(takings)
-            self._tx.forget()  # the runs that it opened are in the table, and a call may end one
-        for call in calls:
-            self._call(call)
+        try:
+            self._work(takings, calls, together=True)
+        except Spoilt as spoilt:
+            if _spoils_all(spoilt):
+                raise _cause(spoilt) from None
+            self._roll_back()  # one of them is to blame: find out which
+            self._work(takings, calls, together=False)
         self._reach("before_commit", takings, calls)
         if connection.in_transaction:
             connection.execute("COMMIT")
@@ -152,6 +177,39 @@ class Group:
         self._tx.committed()
         self._reach("after_commit", takings, calls)
         self._intake.commit(self._tx.now)
+
+    def _work(self, takings: Sequence[Taking], calls: Sequence[Call], *, together: bool) -> None:
+        """Everything between the beginning of the transaction and its end.
+
+        Args:
+            together: what can be done by a few statements for all is done so. Of what then cannot be written
+                nobody knows whose fault it is.
+
+        Raises:
+            Spoilt: (together) something cannot be written.
+        """
+        tx = self._tx
+        tx.now = self._clock.now()
+        tx.forget()
+        tx.gathers = together
+        for taking in takings:
+            taking.answer = taking.error = None
+        for call in calls:
+            call.answer = call.error = None
+        if takings:
+            self._take_all(takings)
+            tx.forget()  # the runs that it opened are in the table, and a call may end one
+        admitting: dict[RunId, Admitting] = {}
+        for call in calls:
+            if together and isinstance(call, Admitting) and call.run.id not in admitting:
+                admitting[call.run.id] = call
+            elif together and call.whole:
+                self._call_whole(call)
+            else:  # such as a brake: it holds what was asked for after it, and nothing before
+                self._admit(admitting)
+                self._call(call)
+        self._admit(admitting)
+        tx.flush()
 
     def _synchronous(self, full: bool) -> None:
         """Ask for a sync at commit, or not. What need not survive a power cut by itself (a claim)
@@ -186,6 +244,7 @@ class Group:
         tx = self._tx
         mark = self._intake.known.mark()
         tx.begin()
+        waiting = tx.waiting()
         tx.connection.execute("SAVEPOINT one")
         try:
             taking.answer = self._intake.take(tx, taking.delivery, taking.match)
@@ -193,9 +252,9 @@ class Group:
         except Exception as error:
             if _spoils_all(error):
                 raise
-            self._undo_one()
+            self._undo_one(waiting)
             self._intake.rollback(mark)
-            taking.error = _cannot_be_stored(error)
+            taking.error = _cannot_be_stored(_cause(error))
         tx.connection.execute("RELEASE one")
 
     def _flush(self) -> None:
@@ -215,6 +274,7 @@ class Group:
         _insert(connection, _events, intake.events)
         surges.add(self._tx, intake.counts)
         intake.wake(self._tx)
+        self._tx.flush()
         intake.clear()
 
     # ------------------------------------------------------------ other calls
@@ -222,29 +282,62 @@ class Group:
     def _call(self, call: Call) -> None:
         tx = self._tx
         tx.begin()
+        waiting = tx.waiting()
         tx.connection.execute("SAVEPOINT one")
         try:
             call.answer = call.work(tx)
+        except Spoilt:
+            raise
         except Undo as undo:
-            self._undo_one()
+            self._undo_one(waiting)
             self._intake.undone()
             call.answer = undo.answer
         except Exception as error:
             if _spoils_all(error):
                 raise
-            self._undo_one()
+            self._undo_one(waiting)
             self._intake.undone()
             call.error = _told(error)
         tx.connection.execute("RELEASE one")
 
-    def _undo_one(self) -> None:
+    def _call_whole(self, call: Call) -> None:
+        """Without a savepoint: it comes too late before it writes anything, or it is written as a whole."""
+        try:
+            call.answer = call.work(self._tx)
+        except LeaseLost as error:
+            call.error = error
+        except Exception as error:
+            raise Spoilt from error
+
+    def _admit(self, calls: dict[RunId, Admitting]) -> None:
+        """Those that ask for the permission to act; a move that came between them goes ahead."""
+        if not calls:
+            return
+        tx = self._tx
+        tx.forget()  # those before them may have acted, and moves may have ended runs
+        asking = list(calls.values())
+        calls.clear()
+        try:
+            wanted = [(call.run, call.admission) for call in asking]
+            answers = admits.together(tx, wanted, asking[0].lease(tx))
+        except Exception as error:
+            raise Spoilt from error
+        for call, answer in zip(asking, answers, strict=True):
+            if isinstance(answer, LeaseLost):
+                call.error = answer
+            else:
+                call.answer = answer
+
+    def _undo_one(self, waiting: Waiting) -> None:
         self._tx.connection.execute("ROLLBACK TO one")
+        self._tx.restore(waiting)
         self._tx.forget()
 
     def _roll_back(self) -> None:
         self._intake.rollback()
         self._tx.then = None
         self._tx.forget()
+        self._tx.restore({})
         try:
             if self._tx.connection.in_transaction:
                 self._tx.connection.execute("ROLLBACK")
@@ -283,12 +376,20 @@ def _plain_alerts(rows: int) -> str:
     )
 
 
-def _spoils_all(error: Exception) -> bool:
+def _cause(error: BaseException) -> BaseException:
+    """What really happened."""
+    while isinstance(error, Spoilt) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _spoils_all(error: BaseException) -> bool:
     """Whether the database failed, rather than this one piece of work."""
+    error = _cause(error)
     return isinstance(error, sqlite3.Error) and error_code(error) not in _OWN_FAULT
 
 
-def _told(error: Exception) -> Exception:
+def _told(error: BaseException) -> BaseException:
     if isinstance(error, sqlite3.IntegrityError):
         return Conflict(f"the store holds something that excludes this: {error}")
     if isinstance(error, sqlite3.Error):
@@ -296,7 +397,7 @@ def _told(error: Exception) -> Exception:
     return error
 
 
-def _cannot_be_stored(error: Exception) -> Exception:
+def _cannot_be_stored(error: BaseException) -> BaseException:
     if isinstance(error, (OverflowError, UnicodeError)):
         return PayloadError(f"a value of this delivery cannot be stored: {error}")
     return _told(error)
