@@ -33,7 +33,11 @@ Match = Callable[[Alert, Instant], Sequence[Opening]]
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
-    """One authenticated body on its way into the store. `revision` is the active policy set's."""
+    """One authenticated body on its way into the store. `revision` is the active policy set's.
+
+    key: of what a person starts, "" where it has none; None for what senders post. What is started again with
+        the same key changes nothing, and its receipt names the alert that was opened then.
+    """
 
     sender: str
     kind: str
@@ -41,6 +45,7 @@ class Delivery(Struct, frozen=True, kw_only=True):
     parsed: Parsed
     revision: str
     received_at: Instant
+    key: str | None = None
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
@@ -76,8 +81,8 @@ class Intake(Protocol):
 
     async def episode(self, id: AlertId) -> Episode: ...
 
-    async def firing(self, sender: str, fingerprint: str) -> AlertId | None:
-        """The open episode of this fingerprint. Goes through all alerts: for what people do, not senders."""
+    async def started(self, limit: int) -> Sequence[Episode]:
+        """What people have started and fires still, although every run about it has ended; oldest first."""
 
     async def episodes(self, run: RunId) -> Sequence[Episode]:
         """The run's own episode first, then those attached to it."""

@@ -122,6 +122,7 @@ class Daemon:
             (1.0, "storms", StormWatch(self.store, self.policies)),
             (15.0, "windows", Announcing(self.store, self.policies)),
             (2.0, "gauges", Gauges(self.store)),
+            (2.0, "started", manual.Endings(self.store)),
             (3600.0, "retention", Retention(self.store, keep)),
             (1.0, CLOCK, ClockWatch(self.store, self.clock)),
             (1.0, "flood", FloodReport(self.store, self.flood)),

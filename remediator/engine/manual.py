@@ -26,6 +26,9 @@ from remediator.model import (
 )
 from remediator.policy.compiled import MatchResult
 
+_BATCH = 100
+"""Alerts that are ended at one turn."""
+
 
 class Manual:
     """Reads back the alerts of runs that people started. A contracts.Receiver, for the store only."""
@@ -72,7 +75,7 @@ async def start(
         nonce: marks what has no key.
 
     Raises:
-        NotFound: no such policy in the active set.
+        NotFound: no such policy in the active set, or what was started with the key is not kept any more.
         Conflict: the policy would not match such an alert; `wish.anyway` lets it through.
         StoreUnavailable: nobody knows whether it was started; ask again with the same key.
     """
@@ -119,17 +122,20 @@ async def start(
         parsed=Parsed(alerts=((alert, 0),)),
         revision=active.hash,
         received_at=now,
+        key=wish.fingerprint if wish.key else "",
     )
     try:
         receipt = await store.accept(delivery, lambda _alert, _now: (wanted,))
         for refused in receipt.refused:
             metrics.ended(refused, Outcome.REFUSED, Reason.OPEN_RUNS)
-        (episode,) = receipt.alerts or (await store.firing(MANUAL, alert.fingerprint),)
-        (run,) = await store.find_runs(alert=episode)
+        (episode,) = receipt.alerts
+        runs = await store.find_runs(alert=episode)
     except StoreUnavailable as error:
         do = "ask again with the same key" if wish.key else "look at the policy's runs before you repeat it"
         raise StoreUnavailable(f"{error}; the run may have been started all the same: {do}") from error
-    return run
+    if not runs:
+        raise NotFound("the run that was started with this key is not kept any more; use another key")
+    return runs[-1]
 
 
 def _refusal(wish: Wish, unmatched: Sequence[MatchResult]) -> str:
@@ -138,3 +144,27 @@ def _refusal(wish: Wish, unmatched: Sequence[MatchResult]) -> str:
         f"policy {wish.policy} would not match an alert with these labels: {seen}. Give the labels of the "
         "alert that this run stands for (--set LABEL=VALUE), or start it all the same (--anyway)"
     )
+
+
+class Endings:
+    """Ends the alerts that stand for what people started, once every run about them has ended."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def __call__(self) -> None:
+        for episode in await self._store.started(_BATCH):
+            now = await self._store.now()
+            # Not resolved: that would say that all is well.
+            alert = msgspec.structs.replace(episode.alert, status=Status.CLOSED, ends_at=now)
+            await self._store.accept(
+                Delivery(
+                    sender=MANUAL,
+                    kind=MANUAL,
+                    body=msgspec.json.encode(alert),
+                    parsed=Parsed(alerts=((alert, 0),)),
+                    revision=await self._store.active_revision() or "",
+                    received_at=now,
+                ),
+                lambda _alert, _now: (),
+            )

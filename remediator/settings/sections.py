@@ -166,6 +166,8 @@ class Retention(Section):
     """Deliveries."""
     run: Positive = Millis(400 * DAY)
     """Ended runs, with their intents and approvals."""
+    started: Positive = Millis(90 * DAY)
+    """Keys of runs that people started, counted from the end of the run; no longer than `run`."""
     effect: Positive = Millis(400 * DAY)
     """Leases that were returned."""
     outbox: Positive = Millis(30 * DAY)

@@ -28,7 +28,6 @@ _SHADOW = "SELECT COUNT(*) FROM run WHERE policy = :policy AND outcome = 'observ
 _NAMES = """
 SELECT DISTINCT target FROM intent WHERE target_key = :target_key AND target <> '' ORDER BY target LIMIT 100
 """
-_FIRING = "SELECT id FROM alert WHERE sender = :sender AND fingerprint = :fingerprint AND status = 'firing'"
 _TARGETS = """
 SELECT target FROM run WHERE target IS NOT NULL UNION SELECT target_key FROM run WHERE target_key IS NOT NULL
 UNION SELECT target FROM intent UNION SELECT target_key FROM intent
@@ -37,12 +36,6 @@ UNION SELECT SUBSTR(scope, 8) FROM control WHERE kind <> 'pause' AND scope LIKE 
 
 # The cursor may stand between two changes of one delivery.
 _FROM_CURSOR = "id >= COALESCE((SELECT MAX(id) FROM alert_event WHERE id <= :before), 0)"
-
-
-def firing(tx: Tx, sender: str, fingerprint: str) -> AlertId | None:
-    """The open episode of this fingerprint, if there is one."""
-    row = tx.one(_FIRING, {"sender": sender, "fingerprint": fingerprint})
-    return None if row is None else AlertId(row[0])
 
 
 def targets(tx: Tx) -> Collection[str]:

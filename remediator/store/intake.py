@@ -7,12 +7,13 @@ For each transaction: `take` every delivery, `flush` what they add up to, then `
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import cast
 
 import msgspec
 
 from remediator.contracts import Delivery, Match, Receipt
-from remediator.model import Alert, AlertId, AuditEvent, Instant, RunId, Status
-from remediator.store import claims, surges, trail
+from remediator.model import MANUAL, Alert, AlertId, AuditEvent, Instant, RunId, Status
+from remediator.store import claims, started, surges, trail
 from remediator.store.known import Known, KnownAlerts
 from remediator.store.limits import Limits
 from remediator.store.opening import Wanted, open_runs
@@ -81,7 +82,7 @@ class Intake:
         """The receipt of a delivery that changes nothing and says only what is committed; None if
         it must be taken. A repeated delivery costs no transaction and no change of thread."""
         parsed = delivery.parsed
-        if parsed.bad or parsed.test:
+        if parsed.bad or parsed.test or delivery.key is not None:
             return None
         own = self.known.by_sender.get(delivery.sender)
         if own is None:
@@ -108,6 +109,8 @@ class Intake:
     def take(self, tx: Tx, delivery: Delivery, match: Match) -> Receipt:
         """Decide what a delivery changes. Nothing is kept if this raises and the caller undoes it."""
         parsed, received = delivery.parsed, delivery.received_at
+        if delivery.key is not None and (before := started.of(tx, delivery.key)) is not None:
+            return Receipt(repeated=1, alerts=(before,))
         own = self.known.of(delivery.sender)
         changes: list[Change] = []
         accepted: list[AlertId] = []
@@ -182,6 +185,11 @@ class Intake:
             self._joined |= joined
             if len(refused) < len(openings):
                 due = min(opening.next_at for _, _, opening in openings)
+        if delivery.key is not None:
+            started.note(tx, AlertId(own[parsed.alerts[0][0].fingerprint].id), delivery.key)
+        elif sender == MANUAL:
+            for alert_id, *_ in changes:
+                started.over(tx, cast(int, alert_id))
         if superseded:
             self._end(tx, delivery, superseded, ends)
         if parsed.test:

@@ -47,6 +47,7 @@ _FIND: dict[str, str] = {
           AND hash NOT IN (SELECT policy_revision FROM run)
           AND hash NOT IN (SELECT revision FROM alert_event)
         LIMIT :limit""",
+    "started": "SELECT alert FROM started WHERE ended_at < :before ORDER BY ended_at LIMIT :limit",
     "episode_count": "SELECT sender, at FROM episode_count WHERE at < :before LIMIT :limit",
     "control": "SELECT kind, scope FROM control WHERE until < :before LIMIT :limit",
 }
@@ -58,6 +59,7 @@ _DELETE: dict[str, Sequence[str]] = {
         "DELETE FROM run WHERE id = :id",
     ),
     "incident": ("DELETE FROM incident_run WHERE incident = :id", "DELETE FROM incident WHERE id = :id"),
+    "started": ("DELETE FROM started WHERE alert = :id",),
     "policy_revision": ("DELETE FROM policy_revision WHERE hash = :id",),
     "episode_count": ("DELETE FROM episode_count WHERE sender = :id AND at = :second",),
     "control": ("DELETE FROM control WHERE kind = :id AND scope = :second AND until < :before",),

@@ -61,6 +61,7 @@ def _flag(name: str) -> Column[int]:
 # ---------------------------------------------------------------- alerts
 
 _ENDED = text("resolved_at IS NOT NULL")
+_UNENDED = text("ended_at IS NULL")
 
 alert = Table(
     "alert",
@@ -95,6 +96,17 @@ alert_event = Table(
     _text("changes"),  # JSON [[alert, position in the body, change, the alert's former event], …]
     Column("body", LargeBinary, nullable=False),  # last, so that a scan need not read it
     Index("alert_event_at", "at"),
+)
+
+started = Table(  # what people started by hand
+    "started",
+    metadata,
+    Column("alert", BigInteger, primary_key=True, autoincrement=False),
+    _text("key", nullable=True),  # under which it may be asked for again
+    _instant("at"),
+    _instant("ended_at", nullable=True),
+    Index("started_key", "key", unique=True),
+    Index("started_open", "alert", sqlite_where=_UNENDED, postgresql_where=_UNENDED),
 )
 
 episode_count = Table(  # new episodes, for the storm breaker

@@ -245,6 +245,15 @@ CREATE TABLE run_alert (
 	PRIMARY KEY (run, alert)
 );
 CREATE INDEX run_alert_alert ON run_alert (alert);
+CREATE TABLE started (
+	alert BIGINT NOT NULL,
+	"key" TEXT,
+	at BIGINT NOT NULL,
+	ended_at BIGINT,
+	PRIMARY KEY (alert)
+);
+CREATE UNIQUE INDEX started_key ON started ("key");
+CREATE INDEX started_open ON started (alert) WHERE ended_at IS NULL;
 CREATE TABLE target_lock (
 	target_key TEXT NOT NULL,
 	target TEXT NOT NULL,

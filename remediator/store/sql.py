@@ -57,6 +57,7 @@ from remediator.store import (
     policies,
     probe,
     saying,
+    started,
     surges,
     timers,
     trail,
@@ -115,8 +116,10 @@ class SqlStore(ABC):
     async def episodes(self, run: RunId) -> Sequence[Episode]:
         return await self._look(lambda tx: self._history.of_run(tx, run))
 
-    async def firing(self, sender: str, fingerprint: str) -> AlertId | None:
-        return await self._read(lambda tx: find.firing(tx, sender, fingerprint))
+    async def started(self, limit: int) -> Sequence[Episode]:
+        return await self._look(
+            lambda tx: [self._history.episode(tx, alert) for alert in started.ended(tx, limit)]
+        )
 
     async def find_episodes(
         self, *, firing: bool | None = None, before: AlertId | None = None, limit: int = 100

@@ -23,7 +23,7 @@ READS = frozenset(
         "due_messages", "audit", "verify", "health", "arrivals", "healed", "approval", "approvals",
         "names", "facts", "looked", "notifiers", "incident", "find_incidents", "incident_runs",
         "due_incidents", "settled_incidents",
-        "joining_runs", "next_incident_at", "said",
+        "started", "joining_runs", "next_incident_at", "said",
     }
 )  # fmt: skip
 ANSWERED_WITHIN = 10.0

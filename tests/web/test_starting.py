@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,14 @@ def started(running: Running) -> list[dict[str, Any]]:
     return items
 
 
+def eventually(true: Callable[[], bool]) -> None:
+    """Wait until it is."""
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def episodes(running: Running) -> int:
     with running.client() as client:
         return len(client.get("/api/v1/alerts").json()["items"])
@@ -68,6 +78,29 @@ def test_another_request_with_the_key_is_another_run(fresh: Running) -> None:
         for one in asked:
             assert client.post("/api/v1/runs", json=one).status_code == 201
     assert episodes(fresh) == len(asked)  # all on one target, so that one run stands for them
+
+
+def test_a_key_keeps_its_run_when_that_has_ended(fresh: Running) -> None:
+    """And what stands for it in the list of alerts ends with it, and does not fire for ever."""
+
+    def alerts(firing: bool) -> list[str]:
+        items = client.get("/api/v1/alerts", params={"firing": firing}).json()["items"]
+        return [one["status"] for one in items]
+
+    with fresh.client() as client:
+        first = client.post("/api/v1/runs", json=START).json()["id"]
+        assert alerts(firing=True) == ["firing"]
+        assert (
+            client.post(f"/api/v1/runs/{first}/cancel", json={"reason": "drill is over"}).status_code == 200
+        )
+        eventually(lambda: alerts(firing=True) == [])
+        assert alerts(firing=False) == ["closed"]
+        again = client.post("/api/v1/runs", json=START)
+        assert (again.status_code, again.json()["id"], again.json()["outcome"]) == (201, first, "cancelled")
+        other = client.post("/api/v1/runs", json={**START, "key": "two"}).json()["id"]
+        assert other != first
+    assert len(started(fresh)) == 2
+    assert episodes(fresh) == 2
 
 
 def test_the_command_repeats_by_itself_and_else_says_how(fresh: Running, tmp_path: Path) -> None:

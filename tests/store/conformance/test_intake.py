@@ -7,9 +7,11 @@ import asyncio
 import msgspec
 import pytest
 
-from remediator.contracts import Bad
+from remediator.contracts import Bad, Receipt
 from remediator.errors import NotFound, PayloadError
 from remediator.model import (
+    HOUR,
+    MANUAL,
     MINUTE,
     SECOND,
     AlertId,
@@ -448,3 +450,59 @@ async def test_an_episode_that_joins_a_run_just_as_it_is_cancelled_is_not_forgot
     again = await world.claimed(run.id)
     await world.deliver(alert("b", Status.RESOLVED))
     assert (await world.end(again, Outcome.CANCELLED, reason=Reason.ALERT_RESOLVED)).outcome is not None
+
+
+# ---------------------------------------------------------------- what people start
+
+
+async def start(world: World, name: str, key: str = "k") -> Receipt:
+    """As a person starts it: each time with another fingerprint's time."""
+    wanted = delivery((alert(name, sender=MANUAL, at=world.now),), world.now, sender=MANUAL)
+    wanted = msgspec.structs.replace(wanted, key=key)
+    return await world.store.accept(wanted, lambda one, now: (opening(target=f"db:{name}"),))
+
+
+async def ended_by_daemon(world: World) -> list[AlertId]:
+    """End what is over, as the daemon does; returns that."""
+    found = await world.store.started(10)
+    for one in found:
+        closed = msgspec.structs.replace(one.alert, status=Status.CLOSED)
+        await world.deliver(closed, sender=MANUAL)
+    return [one.id for one in found]
+
+
+async def test_a_key_is_one_start_whatever_becomes_of_the_run(world: World) -> None:
+    receipts = await asyncio.gather(*(start(world, "a") for _ in range(5)))
+    (first,) = {receipt.alerts for receipt in receipts}
+    assert sum(receipt.accepted for receipt in receipts) == 1
+    (run,) = await world.store.find_runs()
+    assert await ended_by_daemon(world) == []
+    world.later(HOUR)
+    await world.end(await world.claimed(run.id))
+    assert await ended_by_daemon(world) == list(first)
+    assert await ended_by_daemon(world) == []
+    assert await world.status(first[0]) is Status.CLOSED
+    for _ in range(2):
+        world.later(HOUR)
+        assert (await start(world, "a")).alerts == first
+    assert len(await world.store.find_runs()) == 1
+    assert (await start(world, "a", "other")).alerts != first
+
+
+async def test_what_is_started_without_a_key_is_no_repetition(world: World) -> None:
+    for name in ("a", "b"):
+        assert (await start(world, name, "")).accepted == 1
+    assert len(await world.store.find_runs()) == 2
+
+
+async def test_a_key_is_kept_for_so_long_after_its_run(world: World) -> None:
+    await start(world, "a")
+    (run,) = await world.store.find_runs()
+    world.later(HOUR)
+    assert await world.store.prune({"started": Millis(0)}) == {}
+    await world.end(await world.claimed(run.id))
+    await ended_by_daemon(world)
+    assert await world.store.prune({"started": Millis(MINUTE)}) == {}
+    world.later(HOUR)
+    assert await world.store.prune({"started": Millis(MINUTE)}) == {"started": 1}
+    assert (await start(world, "a")).accepted == 1

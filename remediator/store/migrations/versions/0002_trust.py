@@ -95,6 +95,22 @@ def upgrade() -> None:
         postgresql_where=sa.text("sent_at IS NULL"),
     )
     op.create_table(
+        "started",
+        sa.Column("alert", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("key", sa.Text(), nullable=True),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("alert"),
+    )
+    op.create_index("started_key", "started", ["key"], unique=True)
+    op.create_index(
+        "started_open",
+        "started",
+        ["alert"],
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.create_table(
         "episode_count",
         sa.Column("sender", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), autoincrement=False, nullable=False),
