@@ -15,7 +15,7 @@ from remediator.store.tx import Row, Tx, Where
 
 _EPISODE = (
     "alert.id, alert.sender, alert.fingerprint, alert.starts_at, alert.status, alert.received_at, "
-    "alert.resolved_at, first.revision, latest.id, latest.kind, latest.changes, latest.body"
+    "alert.resolved_at, first.revision, latest.id, latest.kind"
 )
 _EVENTS = (
     "LEFT JOIN alert_event AS first ON first.id = alert.event "
@@ -28,6 +28,9 @@ _OF_RUNS = (
     f"SELECT {_EPISODE}, run_alert.run FROM {_OF_RUN} {_EVENTS} "  # noqa: S608
     f"WHERE run_alert.run IN (:runs) {_ORDER}"
 )
+_BODIES = "SELECT id, at, changes, body FROM alert_event WHERE id IN (:events)"
+_AT_ONCE = 16
+"""Bodies in memory at the same time, at most: each may be as large as a webhook's may."""
 _LAST_EVENT = "SELECT last_event FROM alert WHERE id = :id"
 _EVENT = "SELECT id, at, sender, kind, revision, truncated, changes FROM alert_event WHERE id = :id"
 EVENTS = "id, at, sender, kind, revision, truncated, changes"
@@ -92,25 +95,48 @@ class History:
         return self._told(tx, tx.all(where.select(_EPISODE, source, rest), where.values))
 
     def _told(self, tx: Tx, rows: Sequence[Row]) -> Sequence[Episode]:
-        """The episodes of rows."""
-        return [self._episode(tx, row) for row in rows]
+        """The episodes of rows. A body is fetched and read once, however many of them it brought: a thousand
+        alerts of one body may be about one target."""
+        alerts: dict[tuple[int, int], Alert] = {}
+        unread: dict[int, list[Row]] = {}
+        for row in rows:
+            recent = self._recent.get((row[0], row[8]))
+            if recent is not None:
+                alerts[row[0], row[8]] = recent
+            else:
+                unread.setdefault(row[8], []).append(row)
+        events = sorted(unread)
+        for place in range(0, len(events), _AT_ONCE):
+            for event, at, changes, body in tx.any(_BODIES, "events", events[place : place + _AT_ONCE]):
+                for id, alert in self._read(unread[event], Instant(at), changes, bytes(body)):
+                    alerts[id, event] = alert
+        if len(self._recent) + len(alerts) > _RECENT:
+            self._recent.clear()
+        self._recent.update(list(alerts.items())[-_RECENT:])
+        return [self._episode(row, alerts[row[0], row[8]]) for row in rows]
 
-    def _episode(self, tx: Tx, row: Row) -> Episode:
-        id, sender, fingerprint, starts_at, status, received_at, resolved_at = row[:7]
-        revision, event, kind, changes, body = row[7:]
-        receiver = self._receivers.get(kind)
-        if receiver is None:
-            raise StoreError(
-                f"alert {id} came from a sender of kind {kind!r}, which this version cannot read; "
-                f"it reads {', '.join(sorted(self._receivers))}"
-            )
-        told = self._recent.get((id, event))
-        if told is None:
-            position = next(at for of, at, _, _ in reversed(parse(changes)) if of == id)
-            told = receiver.alert(sender, bytes(body), position, Instant(received_at))
-            if len(self._recent) >= _RECENT:
-                self._recent.clear()
-            self._recent[id, event] = told
+    def _read(
+        self, rows: Sequence[Row], at: Instant, changes: str, body: bytes
+    ) -> Iterator[tuple[int, Alert]]:
+        """What one body, which came at that time, says of these alerts."""
+        places = {of: at for of, at, _, _ in parse(changes)}  # the last change of an alert is what holds
+        all_: Sequence[tuple[Alert, int]] | None = None
+        for row in rows:
+            id, sender, kind = row[0], row[1], row[9]
+            receiver = self._receivers.get(kind)
+            if receiver is None:
+                raise StoreError(
+                    f"alert {id} came from a sender of kind {kind!r}, which this version cannot read; "
+                    f"it reads {', '.join(sorted(self._receivers))}"
+                )
+            if len(rows) == 1:
+                yield id, receiver.alert(sender, body, places[id], at)
+                continue
+            all_ = all_ or receiver.parse(sender, body, at).alerts
+            yield id, all_[places[id]][0]
+
+    def _episode(self, row: Row, told: Alert) -> Episode:
+        id, sender, fingerprint, starts_at, status, received_at, resolved_at, revision = row[:8]
         alert = msgspec.structs.replace(
             told,
             sender=sender,

@@ -9,7 +9,7 @@ import shutil
 import socket
 import sqlite3
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -103,6 +103,21 @@ def test_a_repeat_is_counted_as_one_and_a_resolve_ends_it(local: Running) -> Non
     with local.client() as client:
         (found,) = client.get("/api/v1/alerts", params={"filter": 'instance="again"'}).json()["items"]
     assert found["status"] == "resolved"
+
+
+def test_an_alert_ended_when_its_sender_says(local: Running) -> None:
+    first = alert("ends", "Other")
+    assert post(local, "am", body(first), **BEARER).json()["accepted"] == 1
+    with local.client() as client:
+        (found,) = client.get("/api/v1/alerts", params={"filter": 'instance="ends"'}).json()["items"]
+        ended = datetime.fromisoformat(found["received_at"]) + timedelta(milliseconds=1)
+        while datetime.now(UTC) <= ended:  # what ends later than it is known counts as ended then
+            time.sleep(0.001)
+        said = ended.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        gone = {**first, "status": "resolved", "endsAt": said}
+        assert post(local, "am", body(gone), **BEARER).json()["resolved"] == 1
+        (found,) = client.get("/api/v1/alerts", params={"filter": 'instance="ends"'}).json()["items"]
+    assert found["ends_at"] == said
 
 
 def test_a_sender_whose_clock_is_ahead_opens_one_episode_not_two(local: Running) -> None:
