@@ -65,8 +65,8 @@ async def copy(
     No daemon may use either. It is all or nothing, and ends with what to change in the settings.
     """
     from remediator.errors import ConfigurationError
-    from remediator.store.sides import side
-    from remediator.store.transfer import blaming, transfer
+    from remediator.store.sides import blaming, side
+    from remediator.store.transfer import transfer
 
     settings = call.settings
     url, target_url = settings.store.url, _destination(to)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from remediator.errors import Conflict, StoreError
+from remediator.errors import ConfigurationError, Conflict, StoreError
 from remediator.store.tx import Row, Tx
 
 
@@ -68,6 +69,81 @@ class Side(ABC):
         own = " WHERE key <> 'oldest_code'" if table == "meta" else ""
         row = self.tx.one(f"SELECT COUNT(*) FROM {table}{own}")  # noqa: S608
         return 0 if row is None else int(row[0])
+
+
+class Named(Side):
+    """A side whose address stands elsewhere than in `store.url`: what is wrong with it says where.
+
+    Args:
+        named_by: what people know it by, without a password.
+    """
+
+    def __init__(self, side: Side, named_by: str) -> None:
+        self._side = side
+        self._named_by = named_by
+        self.more_tables = side.more_tables
+
+    def hold(self) -> None:
+        with blaming(self._named_by):
+            self._side.hold()
+        self.tx = self._side.tx
+
+    def version(self) -> str | None:
+        with blaming(self._named_by):
+            return self._side.version()
+
+    def make(self) -> None:
+        with blaming(self._named_by):
+            self._side.make()
+
+    def rows(self, table: str, columns: Sequence[str]) -> Iterator[Row]:
+        with blaming(self._named_by):
+            yield from self._side.rows(table, columns)
+
+    def write(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        failed: list[Exception] = []
+
+        def passing() -> Iterator[Row]:
+            try:
+                yield from rows
+            except Exception as error:
+                failed.append(error)  # of whoever gives them, and not of this side
+                raise
+
+        try:
+            with blaming(self._named_by):
+                self._side.write(table, columns, passing())
+        except Exception:
+            if failed:
+                raise failed[0] from None
+            raise
+
+    def counters(self) -> Mapping[str, int]:
+        with blaming(self._named_by):
+            return self._side.counters()
+
+    def set_counters(self, counters: Mapping[str, int]) -> None:
+        with blaming(self._named_by):
+            self._side.set_counters(counters)
+
+    def commit(self) -> None:
+        with blaming(self._named_by):
+            self._side.commit()
+
+    def close(self) -> None:
+        self._side.close()
+
+
+@contextmanager
+def blaming(named_by: str) -> Iterator[None]:
+    """What a store says of the address that it was opened by, said of where this one stands."""
+    try:
+        yield
+    except (ConfigurationError, StoreError) as error:
+        said = str(error).replace("store.url", named_by)
+        if said == str(error):
+            raise
+        raise type(error)(said) from error
 
 
 def side(url: str) -> Side:

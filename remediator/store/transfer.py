@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from remediator.contracts import SealReport
-from remediator.errors import ConfigurationError, Conflict, StoreError, StoreUnavailable
+from remediator.errors import Conflict, StoreError, StoreUnavailable
 from remediator.model import AuditEvent
 from remediator.store import claims, moved, trail, verify
-from remediator.store.sides import Side, must_be_empty
+from remediator.store.sides import Named, Side, must_be_empty
 from remediator.store.tx import Row
 
 Told = Callable[[str, int, int], None]
@@ -76,10 +75,10 @@ def transfer(
     before = verify.verify(source.tx, key, None)
     _must_be_whole(before)
     tables = _tables()
-    with blaming(named_by):
-        target.make()
-        target.hold()
-        must_be_empty(target, (*tables, *target.more_tables))
+    target = Named(target, named_by)
+    target.make()
+    target.hold()
+    must_be_empty(target, (*tables, *target.more_tables))
     counts = {}
     for table, columns in tables.items():
         counts[table] = _table(source, target, table, columns, told)
@@ -95,18 +94,6 @@ def transfer(
     trail.append(target.tx, (AuditEvent(kind="store.copied", actor=actor, data=data),))
     _commit(source, target, names[1])
     return Copied(counts, before.head, before.sealed, before.unsealed)
-
-
-@contextmanager
-def blaming(named_by: str) -> Iterator[None]:
-    """What a store says of the address that it was opened by, said of where this one stands."""
-    try:
-        yield
-    except (ConfigurationError, StoreError) as error:
-        said = str(error).replace("store.url", named_by)
-        if said == str(error):
-            raise
-        raise type(error)(said) from error
 
 
 def _must_not_be_elsewhere(source: Side, to: str) -> None:
@@ -155,7 +142,7 @@ def _table(source: Side, target: Side, table: str, columns: Sequence[str], told:
 
 def _own_business(key: str) -> bool:
     """Whether a row of `meta` is about the database itself."""
-    return key in (moved.KEY, "server", "oldest_code") or key.startswith("next:")
+    return key in (moved.KEY, "server", "clock", "oldest_code") or key.startswith("next:")
 
 
 def _plain(value: object) -> object:

@@ -16,8 +16,9 @@ from remediator.errors import ConfigurationError, Conflict, StoreError, StoreUna
 from remediator.model import AuditEvent, State
 from remediator.store import moved, open_store
 from remediator.store.schema import metadata
-from remediator.store.sides import schema_version, side
+from remediator.store.sides import Named, schema_version, side
 from remediator.store.transfer import Copied, transfer
+from remediator.store.tx import Row
 from tests.servers.postgres import Postgres
 from tests.store.world import START, Lines, World, alert, opening
 
@@ -288,3 +289,36 @@ async def test_an_older_source_is_named(tmp_path: Path, postgres: Postgres) -> N
     with pytest.raises(ConfigurationError, match="version 0001"):
         copy(address(path), target)
     assert schema_version(target) is None
+
+
+async def test_what_goes_wrong_in_the_middle_names_the_destination(tmp_path: Path, database: str) -> None:
+    path = tmp_path / "store.db"
+    await lived_in(path)
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '57014'; END $$"
+        )
+        connection.execute("CREATE TRIGGER refuse BEFORE INSERT ON run EXECUTE FUNCTION refuse()")
+    try:
+        with pytest.raises(StoreError, match=r"no room.*look at the server and at the destination"):
+            copy(address(path), database)
+    finally:
+        with psycopg.connect(database) as connection:
+            connection.execute("DROP FUNCTION refuse CASCADE")
+
+
+def test_what_the_source_says_is_not_said_of_the_destination(tmp_path: Path) -> None:
+    class Broken(StoreError):
+        """Of the side that is read."""
+
+    def rows() -> Iterator[Row]:
+        yield ("k", "v")
+        raise Broken("look at store.url")
+
+    target = Named(side(address(tmp_path / "other.db")), "--to")
+    target.make()
+    target.hold()
+    with pytest.raises(Broken, match=r"look at store\.url"):
+        target.write("meta", ("key", "value"), rows())
+    target.close()
