@@ -57,7 +57,7 @@ def _declare(config: Config, connection: Connectable) -> None:
     from alembic.script import ScriptDirectory
     from sqlalchemy import delete, insert
 
-    from remediator.store.schema import meta
+    from remediator.store.tables.control import meta
 
     scripts = ScriptDirectory.from_config(config).walk_revisions()
     oldest = max(script.module.oldest_code for script in scripts)
