@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from remediator.model import DAY, MINUTE, Millis, Severity
 from remediator.settings.roles import Role
-from remediator.settings.values import Duration, Section
+from remediator.settings.values import Credential, Duration, Section
 
 LEVELS = {1: Role.OPERATOR, 2: Role.MANAGER, 3: Role.LEAD, 4: Role.ADMIN}
 SEVERITIES = {Severity.P1: 3}
 
 Level = Annotated[int, Field(ge=1, le=4)]
-Key = Annotated[SecretStr, Field(min_length=16)]
 
 
 def _one_or_many(value: Any) -> Any:
@@ -53,7 +52,7 @@ class Approvals(Section):
     than their action does."""
     four_eyes: bool = True
     """Whoever started a run by hand may not approve it."""
-    link_key: Annotated[tuple[Key, ...], BeforeValidator(_one_or_many)] = ()
+    link_key: Annotated[tuple[Credential, ...], BeforeValidator(_one_or_many)] = ()
     """Key of the signed links, at least 16 characters, given as ${NAME}; a list to rotate: the first signs,
     all are accepted. Without one, messages hold no link and the page cannot be opened."""
     session: Annotated[Duration, Field(ge=MINUTE, le=DAY)] = Millis(15 * MINUTE)

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from remediator.model import DAY, SECOND, Millis
 from remediator.settings.roles import Role
-from remediator.settings.values import Address, Duration, Line, Section, Size, refuse_unquoted
+from remediator.settings.values import Address, Credential, Duration, Line, Section, Size, refuse_unquoted
 
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Positive = Annotated[Duration, Field(gt=0)]
@@ -146,8 +146,9 @@ class Token(Section):
     """Who it is: the actor in the audit log."""
     role: Role
     """viewer, auditor, operator, manager, lead or admin."""
-    token: Secret
-    """Sent as `Authorization: Bearer`; give it as ${NAME}."""
+    token: Credential
+    """Sent as `Authorization: Bearer`, at least 16 characters; give it as ${NAME}. `openssl rand -base64 32`
+    makes one."""
 
 
 class Access(Section):

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from remediator.model import Severity
-from remediator.settings.connections import Basic
-from remediator.settings.values import Rate, Section
+from remediator.settings.values import Credential, Rate, Section
 from remediator.units import UNITS
-
-Secret = Annotated[SecretStr, Field(min_length=1)]
 
 SEVERITIES: dict[str, Severity] = {
     **dict.fromkeys(("critical", "p1", "emergency", "fatal", "page"), Severity.P1),
@@ -22,15 +19,23 @@ SEVERITIES: dict[str, Severity] = {
 """Severity words of senders, in lower case, and what they mean here."""
 
 
+class Login(Section):
+    """HTTP basic credentials of a sender."""
+
+    username: str = Field(min_length=1)
+    password: Credential
+    """At least 16 characters."""
+
+
 class Auth(Section):
     """One accepted credential; exactly one of the three."""
 
-    bearer: Secret | None = None
-    """`Authorization: Bearer <token>`."""
-    basic: Basic | None = None
+    bearer: Credential | None = None
+    """`Authorization: Bearer <token>`, at least 16 characters; `openssl rand -base64 32` makes one."""
+    basic: Login | None = None
     """`Authorization: Basic …`."""
-    query_token: Secret | None = None
-    """`?auth_token=<token>`; only for senders that can send nothing better."""
+    query_token: Credential | None = None
+    """`?auth_token=<token>`, at least 16 characters; only for senders that can send nothing better."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:

@@ -11,9 +11,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     GetCoreSchemaHandler,
     PlainSerializer,
     PlainValidator,
+    SecretStr,
     model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -88,6 +90,13 @@ Line = Annotated[str, AfterValidator(_line)]
 """One line for people: what cannot be printed, such as NUL, can neither be stored nor shown."""
 Size = Annotated[int, BeforeValidator(_size)]
 """Written `10MiB` or in bytes; held as bytes."""
+
+
+LEAST = 16
+"""Characters of what callers prove themselves with: about what nobody can guess, even over years."""
+Credential = Annotated[SecretStr, Field(min_length=LEAST)]
+"""What callers of this daemon prove themselves with. How long its own credentials elsewhere are is theirs
+to judge."""
 
 
 class Address(str):

@@ -33,7 +33,7 @@ def settings(objects: list[Object], directory: Path, *, name: str = "r-remediato
     secrets = directory / "secrets"
     secrets.mkdir()
     for reference in re.findall(r"\$\{(\w+)\}", text):
-        content = "postgresql://u:p@db/x" if reference == "REMEDIATOR_STORE_URL" else "s3cret"
+        content = "postgresql://u:p@db/x" if reference == "REMEDIATOR_STORE_URL" else "s3cret-for-the-tests"
         (secrets / reference).write_text(content)
     assert "secrets_dir: /run/secrets/remediator\n" in text
     file = directory / "remediator.yaml"
@@ -168,7 +168,9 @@ def test_the_daemon_loads_the_settings(tmp_path: Path) -> None:
 
 def test_the_daemon_loads_the_settings_of_postgresql(tmp_path: Path) -> None:
     found = settings(render(values("postgresql")), tmp_path)
-    assert str(found.store.url) == "postgresql://remediator:s3cret@db.example.com:5432/remediator"
+    assert (
+        str(found.store.url) == "postgresql://remediator:s3cret-for-the-tests@db.example.com:5432/remediator"
+    )
     assert found.policies.dir == Path("/policies/current/policies/prod")
 
 

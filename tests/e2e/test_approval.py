@@ -17,9 +17,9 @@ from tests.servers.moto import CREDENTIALS, Moto
 
 KEY = "a key of the links, for the tests"
 PEOPLE = [
-    {"name": "vera", "role": "viewer", "token": "viewer-token"},
-    {"name": "otto", "role": "operator", "token": "operator-token"},
-    {"name": "mary", "role": "manager", "token": "manager-token"},
+    {"name": "vera", "role": "viewer", "token": "viewer-token-for-tests"},
+    {"name": "otto", "role": "operator", "token": "operator-token-for-tests"},
+    {"name": "mary", "role": "manager", "token": "manager-token-for-tests"},
 ]
 
 
@@ -46,7 +46,7 @@ def house_that_asks(home: Path, moto: Moto, pager: Pager, expires: str = "15m") 
         approvals={"link_key": KEY},
     )
     house.configure("server", public_url=house.url)
-    house.http.headers["authorization"] = "Bearer viewer-token"
+    house.http.headers["authorization"] = "Bearer viewer-token-for-tests"
     return house
 
 
@@ -71,10 +71,10 @@ def test_alert_link_approve_act_verify(tmp_path: Path, moto_server: Moto) -> Non
         assert house.run()["state"] == "APPROVAL"
         assert aws.desired == 3
 
-        answer = visit(house, link, "operator-token")
+        answer = visit(house, link, "operator-token-for-tests")
         assert "otto is operator" in answer.text
         assert aws.desired == 3
-        answer = visit(house, link, "manager-token", "approve", "queue is real")
+        answer = visit(house, link, "manager-token-for-tests", "approve", "queue is real")
         assert answer.status_code == 200
         assert "approved" in answer.text
 
@@ -85,9 +85,9 @@ def test_alert_link_approve_act_verify(tmp_path: Path, moto_server: Moto) -> Non
         assert (run["outcome"], run["reason"]) == ("succeeded", "healed")
         (asked,) = run["approvals"]
         assert (asked["decision"], asked["actor"], asked["comment"]) == ("approved", "mary", "queue is real")
-        assert visit(house, link, "manager-token", "reject", "too late").status_code == 409
+        assert visit(house, link, "manager-token-for-tests", "reject", "too late").status_code == 409
         explained = house.remediator(
-            "alerts", "explain", run["alert"], "--server", house.url, "--token", "viewer-token"
+            "alerts", "explain", run["alert"], "--server", house.url, "--token", "viewer-token-for-tests"
         )
         assert "approved by mary" in explained.out
         house.alertmanager(resolved(alert))

@@ -37,7 +37,7 @@ def at(moment: datetime) -> str:
 
 def test_a_real_alertmanager_fires_repeats_and_resolves(tmp_path: Path) -> None:
     with serving(tmp_path) as running:
-        hook = webhook_config(f"{running.url}/webhooks/am", bearer="am-token")
+        hook = webhook_config(f"{running.url}/webhooks/am", bearer="am-token-for-tests")
         before = {
             result: count(running, result) for result in ("accepted", "repeated", "resolved", "rejected")
         }

@@ -41,11 +41,11 @@ access:
   tokens: [{name: alice, role: operator, token: "${ALICE_TOKEN}"}]
 """
 SECRETS = {
-    "ALERTMANAGER_TOKEN": "am-s3cret",
-    "GCP_PASSWORD": "gcp-s3cret",
+    "ALERTMANAGER_TOKEN": "am-s3cret-for-the-tests",
+    "GCP_PASSWORD": "gcp-s3cret-for-the-tests",
     "ORDERS_PASSWORD": "pg-s3cret",
     "PRIMARY_APPRISE_URL": "json://app-s3cret@host",
-    "ALICE_TOKEN": "alice-s3cret",
+    "ALICE_TOKEN": "alice-s3cret-for-tests",
 }
 
 
@@ -66,7 +66,7 @@ def test_the_designs_example_loads() -> None:
     assert loaded.policies.dir == Path("/etc/remediator/policies")
     (auth,) = loaded.senders["alertmanager-prod"].auth
     assert auth.bearer is not None
-    assert auth.bearer.get_secret_value() == "am-s3cret"
+    assert auth.bearer.get_secret_value() == "am-s3cret-for-the-tests"
     orders = loaded.connections["orders"]
     assert isinstance(orders, PostgresConnection)
     assert orders.password is not None
@@ -121,7 +121,7 @@ def test_the_environment_overrides_the_file() -> None:
         EXAMPLE,
         **SECRETS,
         REMEDIATOR_SERVER__PORT="9999",
-        REMEDIATOR_SENDERS__ALERTMANAGER_PROD__AUTH__BEARER="other",
+        REMEDIATOR_SENDERS__ALERTMANAGER_PROD__AUTH__BEARER="another-token-for-tests",
         REMEDIATOR_ACCESS__TOKENS='[{"name": "bob", "role": "viewer", "token": "${ALICE_TOKEN}"}]',
         REMEDIATOR_RETENTION__AUDIT_EVENT="30d",
         REMEDIATOR_FAILPOINT="admit.before_commit:2",
@@ -130,9 +130,9 @@ def test_the_environment_overrides_the_file() -> None:
     assert set(loaded.senders) == {"alertmanager-prod", "gcp-prod"}
     bearer = loaded.senders["alertmanager-prod"].auth[0].bearer
     assert bearer is not None
-    assert bearer.get_secret_value() == "other"
+    assert bearer.get_secret_value() == "another-token-for-tests"
     assert [token.name for token in loaded.access.tokens] == ["bob"]
-    assert loaded.access.tokens[0].token.get_secret_value() == "alice-s3cret"
+    assert loaded.access.tokens[0].token.get_secret_value() == "alice-s3cret-for-tests"
     assert loaded.retention.audit_event == 30 * 86_400_000
     assert loaded.failpoint == "admit.before_commit:2"
 
@@ -198,11 +198,17 @@ def test_a_named_file_that_is_missing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_secret_comes_from_the_directory_first(tmp_path: Path) -> None:
-    (tmp_path / "TOKEN").write_text("from-file\n")
+    (tmp_path / "TOKEN").write_text("token-from-file-0\n")
     text = f"secrets_dir: {tmp_path}\naccess: {{tokens: [{{name: a, role: admin, token: '${{TOKEN}}'}}]}}"
-    assert settings(text, TOKEN="from-env").access.tokens[0].token.get_secret_value() == "from-file"
+    assert (
+        settings(text, TOKEN="token-from-environment").access.tokens[0].token.get_secret_value()
+        == "token-from-file-0"
+    )
     (tmp_path / "TOKEN").unlink()
-    assert settings(text, TOKEN="from-env").access.tokens[0].token.get_secret_value() == "from-env"
+    assert (
+        settings(text, TOKEN="token-from-environment").access.tokens[0].token.get_secret_value()
+        == "token-from-environment"
+    )
 
 
 def test_a_missing_or_empty_secret_refuses_to_start() -> None:
@@ -249,6 +255,22 @@ def test_a_secret_is_not_expanded_again_and_a_dollar_can_be_written() -> None:
         ("connections: {a: {kind: postgrs, dsn: d}}", ["connections.a.kind: postgrs", "mean 'postgres'?"]),
         ("store: {url: ''}", ["store.url", "is empty"]),
         ("approvals: {link_key: [short]}", ["approvals.link_key.0", "at least 16 characters"]),
+        (
+            "access: {tokens: [{name: a, role: admin, token: fifteen-letters}]}",
+            ["access.tokens.0.token", "***", "at least 16 characters"],
+        ),
+        (
+            "senders: {a: {kind: alertmanager, auth: {bearer: x}}}",
+            ["senders.a.auth", "bearer", "at least 16"],
+        ),
+        (
+            "senders: {a: {kind: alertmanager, auth: [{query_token: x}]}}",
+            ["senders.a.auth.0.query_token", "at least 16 characters"],
+        ),
+        (
+            "senders: {a: {kind: alertmanager, auth: [{basic: {username: u, password: x}}]}}",
+            ["senders.a.auth.0.basic.password", "at least 16 characters"],
+        ),
         ("engine: {check_timeout: '30 seconds'}", ["engine.check_timeout", "30 seconds"]),
         ("server: {body_limit: 10MB}", ["server.body_limit", "10MB", "MiB"]),
         ("store: {url: 'mysql://u:hunter2@h/d'}", ["store.url", "mysql://u:***@h/d", "postgresql://"]),
@@ -264,22 +286,28 @@ def test_a_secret_is_not_expanded_again_and_a_dollar_can_be_written() -> None:
         ("senders: {a: {kind: alertmanagr}}", ["senders.a.kind", "alertmanagr", "cloud_monitoring"]),
         ("senders: {'A b': {kind: alertmanager}}", ["senders.A b"]),
         (
-            "senders: {a: {kind: alertmanager, auth: {bearer: x, query_token: y}}}",
+            "senders: {a: {kind: alertmanager, "
+            "auth: {bearer: token-of-tests-x, query_token: token-of-tests-y}}}",
             ["senders.a.auth", "exactly one"],
         ),
         ("senders: {a: {kind: alertmanager, auth: {}}}", ["senders.a.auth", "exactly one"]),
         ("senders: {a: {kind: cloud_monitoring, value: {annotation: v}}}", ["senders.a", "value.unit"]),
         ("senders: {a: {kind: alertmanager, severities: {page: P9}}}", ["severities.page", "P9", "'P4'"]),
-        ("access: {tokens: [{name: a, role: boss, token: t}]}", ["access.tokens.0.role", "boss", "'admin'"]),
-        ("access: {tokens: [{name: local, role: admin, token: t}]}", ["local"]),
+        (
+            "access: {tokens: [{name: a, role: boss, token: a-token-for-tests}]}",
+            ["access.tokens.0.role", "boss", "'admin'"],
+        ),
+        ("access: {tokens: [{name: local, role: admin, token: a-token-for-tests}]}", ["local"]),
         ("senders: {manual: {kind: alertmanager}}", ["senders.manual", "otherwise"]),
         ("notifiers: {log: {url: 'json://h'}}", ["notifiers.log", "the daemon's own log"]),
         (
-            "access: {tokens: [{name: a, role: admin, token: t}, {name: a, role: admin, token: u}]}",
+            "access: {tokens: [{name: a, role: admin, token: a-token-for-tests}, "
+            "{name: a, role: admin, token: another-token-for-tests}]}",
             ["stands twice"],
         ),
         (
-            "access: {tokens: [{name: a, role: admin, token: t}, {name: b, role: viewer, token: t}]}",
+            "access: {tokens: [{name: a, role: admin, token: a-token-for-tests}, "
+            "{name: b, role: viewer, token: a-token-for-tests}]}",
             ["access.tokens", "a and b have the same token"],
         ),
         ("redis: {url: 'redis://h:port/0'}", ["redis.url", "port", "0 to 65535"]),
@@ -288,7 +316,10 @@ def test_a_secret_is_not_expanded_again_and_a_dollar_can_be_written() -> None:
         ("redis: {url: 'redis://h/notadb'}", ["redis.url", "database is no number", "redis://host:6379/0"]),
         ("redis: {url: 'redis://h?db=x'}", ["redis.url", "database is no number"]),
         ('engine: {name: "a\\0b"}', ["engine.name", "\\x00", "printable"]),
-        ('access: {tokens: [{name: "a\\nb", role: admin, token: t}]}', ["access.tokens.0.name", "printable"]),
+        (
+            'access: {tokens: [{name: "a\\nb", role: admin, token: a-token-for-tests}]}',
+            ["access.tokens.0.name", "printable"],
+        ),
         ('notifications: {channel: "a\\0"}', ["notifications.channel", "printable"]),
         ("approvals: {session: 36500d}", ["approvals.session", "36500d", "1d"]),
         ("server: {body_limit: 2GiB}", ["server.body_limit", "2GiB", "1073741824"]),
@@ -330,7 +361,12 @@ def test_a_bad_file_is_refused_with_place_key_value_and_what_is_allowed(text: st
         "connections: {a: {kind: http, url: 'ftp://u:hunter2@h/'}}",
         "audit: {key: {a: hunter2}}",
         "access: {tokens: hunter2}",
-        "access: {tokens: [{name: a, role: admin, token: hunter2}, {name: b, role: viewer, token: hunter2}]}",
+        "access: {tokens: [{name: a, role: admin, token: hunter2}]}",
+        "senders: {a: {kind: alertmanager, auth: {bearer: hunter2}}}",
+        "senders: {a: {kind: alertmanager, auth: {query_token: hunter2}}}",
+        "senders: {a: {kind: alertmanager, auth: {basic: {username: u, password: hunter2}}}}",
+        "access: {tokens: [{name: a, role: admin, token: &t hunter2-hunter2-hunter2}, "
+        "{name: b, role: viewer, token: *t}]}",
         "redis: {url: 'http://:a/hunter2@h:1'}",
         "redis: {url: 'redis://:hunter2@h:port/0'}",
         "redis: {url: 'redis://:a@hunter2@h:1/0'}",
@@ -356,7 +392,7 @@ def test_all_faults_are_told_at_once() -> None:
 
 @pytest.mark.parametrize("text", ["no", "off", "yes", "5:30", "1_000", "2026-01-01", "0x1f"])
 def test_scalars_are_yaml_1_2(text: str) -> None:
-    loaded = settings(f"access: {{tokens: [{{name: {text}, role: admin, token: t}}]}}")
+    loaded = settings(f"access: {{tokens: [{{name: {text}, role: admin, token: a-token-for-tests}}]}}")
     assert loaded.access.tokens[0].name == text
 
 
@@ -384,8 +420,14 @@ def test_with_authentication_it_listens_anywhere() -> None:
 # ---------------------------------------------------------------- values
 
 
+def test_what_others_ask_of_the_daemon_may_be_as_short_as_they_like() -> None:
+    text = "connections: {a: {kind: http, url: 'http://h', basic: {username: u, password: p}}}"
+    assert settings(text).connections["a"].kind == "http"
+
+
 def test_auth_may_be_a_list_for_rotation() -> None:
-    text = "senders: {a: {kind: alertmanager, auth: [{bearer: old}, {bearer: new}]}}"
+    both = "[{bearer: old-token-for-tests}, {bearer: new-token-for-tests}]"
+    text = f"senders: {{a: {{kind: alertmanager, auth: {both}}}}}"
     assert len(settings(text).senders["a"].auth) == 2
 
 

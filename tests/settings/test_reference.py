@@ -29,7 +29,7 @@ def test_the_examples_load() -> None:
         examples = [block for block in blocks if re.search(r"^(server|senders):", block, re.MULTILINE)]
         assert examples
         for text in examples:
-            secrets = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "x")
+            secrets = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "x" * 16)
             assert isinstance(assemble(text, page, secrets, Path()), Settings)
 
 

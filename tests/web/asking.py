@@ -15,7 +15,7 @@ from remediator.engine.link import Links
 from remediator.model import Instant
 from tests.web.served import Running, alert, body, serving
 
-AM = {"Authorization": "Bearer am-token"}
+AM = {"Authorization": "Bearer am-token-for-tests"}
 KEY, OLD_KEY = "the key of the links, new", "the key of the links, old"
 
 POLICY = """\
@@ -49,11 +49,11 @@ approvals:
   link_key: ["{KEY}", "{OLD_KEY}"]
 access:
   tokens:
-    - {{name: vera, role: viewer, token: viewer-token}}
-    - {{name: otto, role: operator, token: operator-token}}
-    - {{name: mia, role: manager, token: manager-token}}
-    - {{name: max, role: manager, token: other-manager-token}}
-    - {{name: lea, role: lead, token: lead-token}}
+    - {{name: vera, role: viewer, token: viewer-token-for-tests}}
+    - {{name: otto, role: operator, token: operator-token-for-tests}}
+    - {{name: mia, role: manager, token: manager-token-for-tests}}
+    - {{name: max, role: manager, token: other-manager-token-for-tests}}
+    - {{name: lea, role: lead, token: lead-token-for-tests}}
 """
 LINKS = Links([KEY.encode(), OLD_KEY.encode()], "http://127.0.0.1")
 _valves = itertools.count()
@@ -92,7 +92,7 @@ class Asking:
         raise AssertionError(f"nothing was asked about {valve}")
 
     def get(self, path: str, **query: Any) -> Any:
-        with self.running.client("viewer-token") as client:
+        with self.running.client("viewer-token-for-tests") as client:
             return client.get(f"/api/v1/{path}", params=query).raise_for_status().json()
 
     def decide(self, word: str, asked: dict[str, Any], token: str, **more: Any) -> Any:

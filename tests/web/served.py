@@ -46,9 +46,12 @@ policies: {dir: policies, reload: 1h}
 senders:
   am:
     kind: alertmanager
-    auth: [{bearer: am-token}, {bearer: next-token}, {basic: {username: am, password: "p:w"}}]
-  token: {kind: alertmanager, auth: {query_token: query-token}}
-  few: {kind: alertmanager, auth: {bearer: few-token}, limit: 3 per 1h}
+    auth:
+      - {bearer: am-token-for-tests}
+      - {bearer: next-token-for-tests}
+      - {basic: {username: am, password: "p:w-for-the-tests"}}
+  token: {kind: alertmanager, auth: {query_token: query-token-for-tests}}
+  few: {kind: alertmanager, auth: {bearer: few-token-for-tests}, limit: 3 per 1h}
   gcp: {kind: cloud_monitoring}
 connections:
   orders: {kind: postgres, dsn: "postgresql://nobody@127.0.0.1:1/orders"}
@@ -57,9 +60,9 @@ connections:
 TOKENS = """\
 access:
   tokens:
-    - {name: vera, role: viewer, token: viewer-token}
-    - {name: otto, role: operator, token: operator-token}
-    - {name: alma, role: auditor, token: auditor-token}
+    - {name: vera, role: viewer, token: viewer-token-for-tests}
+    - {name: otto, role: operator, token: operator-token-for-tests}
+    - {name: alma, role: auditor, token: auditor-token-for-tests}
 """
 
 

@@ -12,7 +12,7 @@ from remediator.settings import Role
 from tests.web.served import Running, alert, body
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-AM = {"Authorization": "Bearer am-token"}
+AM = {"Authorization": "Bearer am-token-for-tests"}
 
 
 def problem(response: httpx2.Response, status: int) -> str:
@@ -26,7 +26,7 @@ def problem(response: httpx2.Response, status: int) -> str:
 
 def opened(running: Running, fingerprint: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """A new alert and the run that holds for it."""
-    with running.client("viewer-token") as client:
+    with running.client("viewer-token-for-tests") as client:
         answer = client.post("/webhooks/am", content=body(alert(fingerprint)), headers=AM)
         assert answer.json()["accepted"] == 1
         query = {"filter": f'instance="{fingerprint}"'}
@@ -353,9 +353,9 @@ def test_reading_needs_a_token(guarded: Running, path: str) -> None:
         assert response.headers["www-authenticate"].startswith("Bearer")
     with guarded.client("wrong-token") as client:
         assert "wrong-token" not in problem(client.get(path), 401)
-    with guarded.client("am-token") as client:
+    with guarded.client("am-token-for-tests") as client:
         problem(client.get(path), 401)
-    with guarded.client("viewer-token") as client:
+    with guarded.client("viewer-token-for-tests") as client:
         assert client.get(path).status_code == 200
 
 
@@ -364,7 +364,7 @@ def test_changing_needs_an_operator(guarded: Running, path: str) -> None:
     json = {"reason": "x"}
     with guarded.client() as client:
         problem(client.post(path, json={"policy": "hold-still", **json}), 401)
-    for token, name in (("viewer-token", "vera"), ("auditor-token", "alma")):
+    for token, name in (("viewer-token-for-tests", "vera"), ("auditor-token-for-tests", "alma")):
         with guarded.client(token) as client:
             given = {**json, **MORE.get(path, {})}
             detail = problem(client.post(path, json=given), 403)
@@ -373,15 +373,15 @@ def test_changing_needs_an_operator(guarded: Running, path: str) -> None:
 
 
 def test_verifying_the_log_needs_an_auditor(guarded: Running) -> None:
-    with guarded.client("viewer-token") as client:
+    with guarded.client("viewer-token-for-tests") as client:
         problem(client.get("/api/v1/audit/verify"), 403)
-    for token in ("auditor-token", "operator-token"):
+    for token in ("auditor-token-for-tests", "operator-token-for-tests"):
         with guarded.client(token) as client:
             assert client.get("/api/v1/audit/verify").status_code == 200
 
 
 def test_the_callers_name_is_the_actor(guarded: Running) -> None:
-    with guarded.client("operator-token") as client:
+    with guarded.client("operator-token-for-tests") as client:
         assert client.post("/api/v1/control/pause", json={"reason": "x"}).json()["actor"] == "otto"
         client.post("/api/v1/control/resume", json={"reason": "x"})
         (event,) = client.get("/api/v1/audit", params={"kind": "control.resumed"}).json()["items"]

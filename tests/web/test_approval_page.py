@@ -99,7 +99,7 @@ def test_opening_the_link_many_times_changes_nothing(house: Asking) -> None:
         assert bot.head(path).status_code == 200
     assert bot.get(path, params={"what": "approve", "comment": "x"}).status_code == 200
     mia = Person(house, path)
-    mia.log_in("manager-token")
+    mia.log_in("manager-token-for-tests")
     for _ in range(20):
         assert mia.get().status_code == 200
         assert mia.http.head(path).status_code == 200
@@ -122,7 +122,7 @@ def test_without_login_only_that_there_is_a_question(house: Asking) -> None:
 
 def test_the_page_shows_all_that_is_to_be_decided(house: Asking) -> None:
     asked = house.ask(summary="<script>alert(1)</script>")
-    page = Person(house, house.path(asked)).log_in("manager-token")
+    page = Person(house, house.path(asked)).log_in("manager-token-for-tests")
     for shown in (
         f"valve.open on {asked['plan']['target']}", "0 → 2", "2 of 10 turns", "it cannot be undone",
         "The pressure is high", "PressureHigh", "from am", "valve.turns", "measured", "left",
@@ -172,7 +172,7 @@ def test_a_link_followed_from_a_chat_asks_once_more_for_the_cookie(house: Asking
 def test_a_manager_decides_and_the_link_is_used(house: Asking, what: str, said: str, outcome: str) -> None:
     asked = house.ask()
     mia = Person(house, house.path(asked))
-    mia.log_in("manager-token")
+    mia.log_in("manager-token-for-tests")
     answer = mia.decide(what, "I have looked")
     assert answer.status_code == 200
     page = Page(answer.text)
@@ -194,7 +194,7 @@ def test_the_same_form_sent_twice_is_a_conflict(house: Asking) -> None:
     mia, max_ = Person(house, house.path(asked)), Person(house, house.path(asked))
     forms = [
         person.log_in(token).fields["form"]
-        for person, token in ((mia, "manager-token"), (max_, "other-manager-token"))
+        for person, token in ((mia, "manager-token-for-tests"), (max_, "other-manager-token-for-tests"))
     ]
     first = mia.post(what="approve", comment="mine", form=forms[0])
     second = max_.post(what="reject", comment="mine", form=forms[1])
@@ -205,7 +205,7 @@ def test_the_same_form_sent_twice_is_a_conflict(house: Asking) -> None:
     assert house.turns(asked) == 2
 
 
-@pytest.mark.parametrize("token", ["viewer-token", "operator-token"])
+@pytest.mark.parametrize("token", ["viewer-token-for-tests", "operator-token-for-tests"])
 def test_who_may_not_sees_no_button_but_who_may(house: Asking, token: str) -> None:
     asked = house.ask()
     person = Person(house, house.path(asked))
@@ -225,12 +225,12 @@ def test_who_may_not_sees_no_button_but_who_may(house: Asking, token: str) -> No
 
 def test_who_started_it_sees_how_to_take_it_back_and_not_how_to_approve(house: Asking) -> None:
     (house.home / "by-hand").write_text("0")
-    with house.running.client("manager-token") as client:
+    with house.running.client("manager-token-for-tests") as client:
         start = {"policy": "pressure", "labels": {"valve": "by-hand"}, "reason": "drill"}
         assert client.post("/api/v1/runs", json=start).status_code == 201
     asked = house.asked("by-hand")
     mia = Person(house, house.path(asked))
-    page = mia.log_in("manager-token")
+    page = mia.log_in("manager-token-for-tests")
     assert page.buttons == ["", "reject"]
     assert "You may take it back, not approve it" in page.text
     assert "Who may: max (manager), lea (lead)" in page.text
@@ -254,7 +254,7 @@ def _form_of(house: Asking, person: Person, asked: dict[str, Any]) -> str:
 def test_a_comment_is_required(house: Asking) -> None:
     asked = house.ask()
     mia = Person(house, house.path(asked))
-    mia.log_in("manager-token")
+    mia.log_in("manager-token-for-tests")
     for comment in ("", "   ", "x" * 1_001):
         answer = mia.decide("approve", comment)
         assert answer.status_code == 422
@@ -268,7 +268,7 @@ def test_a_comment_is_required(house: Asking) -> None:
 def test_a_form_of_another_site_is_refused(house: Asking) -> None:
     asked = house.ask()
     mia = Person(house, house.path(asked))
-    form = mia.log_in("manager-token").fields["form"]
+    form = mia.log_in("manager-token-for-tests").fields["form"]
     origins: list[dict[str, str]] = [
         {},
         {"Origin": "https://evil.example.com"},
@@ -288,7 +288,7 @@ def test_a_form_of_another_site_is_refused(house: Asking) -> None:
 def test_a_form_without_its_secret_is_refused(house: Asking, form: str) -> None:
     asked = house.ask()
     mia = Person(house, house.path(asked))
-    mia.log_in("manager-token")
+    mia.log_in("manager-token-for-tests")
     assert mia.decide("approve", form=form).status_code == 403
     assert decision(house, asked) is None
 
@@ -296,11 +296,14 @@ def test_a_form_without_its_secret_is_refused(house: Asking, form: str) -> None:
 def test_the_form_of_another_question_or_session_is_refused(house: Asking) -> None:
     asked, other = house.ask(), house.ask()
     mia = Person(house, house.path(asked))
-    mia.log_in("manager-token")
+    mia.log_in("manager-token-for-tests")
     there = Page(mia.http.get(house.path(other)).text).fields["form"]
     assert mia.decide("approve", form=there).status_code == 403
     max_ = Person(house, house.path(asked))
-    assert mia.decide("approve", form=max_.log_in("other-manager-token").fields["form"]).status_code == 403
+    assert (
+        mia.decide("approve", form=max_.log_in("other-manager-token-for-tests").fields["form"]).status_code
+        == 403
+    )
     assert decision(house, asked) is None
 
 
@@ -313,7 +316,7 @@ def test_nobody_decides_without_a_login(house: Asking) -> None:
 
 def test_a_bearer_token_is_no_login(house: Asking) -> None:
     asked = house.ask()
-    with house.running.client("manager-token") as client:
+    with house.running.client("manager-token-for-tests") as client:
         assert "valve" not in client.get(house.path(asked)).text
 
 
@@ -342,7 +345,7 @@ def test_forged_links(house: Asking) -> None:
                 assert answer.status_code == 403, token
                 assert "valve" not in answer.text
                 assert "pressure" not in answer.text
-        person.log_in("manager-token")
+        person.log_in("manager-token-for-tests")
     assert Person(house, path).get().status_code == 200
 
 
@@ -352,13 +355,13 @@ def test_a_link_of_the_former_key_still_opens(house: Asking) -> None:
     token = Links([OLD_KEY.encode()], "").token(asked["id"], expiry)
     person = Person(house, f"/approvals/{token}")
     assert person.get().status_code == 200
-    assert "valve" in person.log_in("manager-token").text
+    assert "valve" in person.log_in("manager-token-for-tests").text
 
 
 def test_a_link_to_what_was_withdrawn_is_gone(house: Asking) -> None:
     asked = house.ask()
     mia = Person(house, house.path(asked))
-    form = mia.log_in("manager-token").fields["form"]
+    form = mia.log_in("manager-token-for-tests").fields["form"]
     cancel = house.running.daemon.store.cancel(asked["run"], AuditEvent(kind="run.cancelled", actor="x"))
     house.running.run(cancel)
     assert mia.get().status_code == 410
@@ -372,7 +375,7 @@ def test_the_link_of_a_policy_that_is_gone_says_so(tmp_path: Path) -> None:
     with asking(tmp_path) as house:
         asked = house.ask()
         mia = Person(house, house.path(asked))
-        mia.log_in("manager-token")
+        mia.log_in("manager-token-for-tests")
         (tmp_path / "policies" / "pressure.yaml").unlink()
         assert house.running.run(house.running.daemon.policies.reload())
         house.running.daemon.wake()
@@ -380,7 +383,7 @@ def test_the_link_of_a_policy_that_is_gone_says_so(tmp_path: Path) -> None:
         assert house.get("approvals", open="true")["items"] == []
         assert mia.get().status_code == 410
         assert "policy pressure is not in the active set" in Page(mia.get().text).text
-        refused = house.decide("approve", asked, "manager-token")
+        refused = house.decide("approve", asked, "manager-token-for-tests")
         assert refused.status_code == 409
         assert "policy pressure is not in the active set" in refused.json()["detail"]
 
@@ -393,7 +396,7 @@ def test_a_link_outlives_a_jump_of_the_clock(house: Asking) -> None:
     pause = Control(kind=ControlKind.PAUSE, scope="policy:other", reason="r", actor="daemon", since=now)
     house.running.run(store.jumped(Millis(MINUTE), pause, AuditEvent(kind="control.paused")))
     assert house.running.run(store.approval(asked["id"])).expires_at > asked_until(person.path)
-    assert "manager" in person.log_in("manager-token").text
+    assert "manager" in person.log_in("manager-token-for-tests").text
     assert "approve" in Page(person.get().text).buttons
 
 
@@ -405,7 +408,7 @@ def test_an_expired_link_is_gone(tmp_path: Path) -> None:
     with asking(tmp_path, expires="2s") as house:
         asked = house.ask()
         mia = Person(house, house.path(asked))
-        form = mia.log_in("manager-token").fields["form"]
+        form = mia.log_in("manager-token-for-tests").fields["form"]
         house.ended(asked["run"])
         assert mia.get().status_code == 410
         assert Person(house, house.path(asked)).get().status_code == 410
@@ -428,10 +431,10 @@ def test_without_a_key_the_page_says_why(tmp_path: Path) -> None:
 
 def test_the_cookie_is_for_this_site_alone_and_ends(house: Asking) -> None:
     mia = Person(house, house.path(house.ask()))
-    answer = mia.post(what="login", token="manager-token")
+    answer = mia.post(what="login", token="manager-token-for-tests")
     said = answer.headers["set-cookie"]
     assert re.fullmatch(r"remediator=\S+; Path=/; Max-Age=900; HttpOnly; SameSite=Strict", said)
-    assert "manager-token" not in said
+    assert "manager-token-for-tests" not in said
     assert "valve" in mia.get().text
     out = mia.post(what="logout")
     assert out.status_code == 303
@@ -443,7 +446,7 @@ def test_over_https_the_cookie_is_secure(tmp_path: Path) -> None:
     with asking(tmp_path, public_url="https://r.example.com/ops/") as house:
         mia = Person(house, house.path(house.ask()))
         mia.here = {"Origin": "https://r.example.com", "Sec-Fetch-Site": "same-origin"}
-        said = mia.post(what="login", token="manager-token").headers["set-cookie"]
+        said = mia.post(what="login", token="manager-token-for-tests").headers["set-cookie"]
         assert said.startswith("__Host-remediator=")
         assert said.endswith("; HttpOnly; SameSite=Strict; Secure")
 
@@ -453,7 +456,7 @@ def test_guessing_tokens_is_slow(tmp_path: Path) -> None:
         mia = Person(house, house.path(house.ask()))
         for _ in range(MOST):
             assert mia.post(what="login", token="guess").status_code == 401
-        answer = mia.post(what="login", token="manager-token")  # even the right one
+        answer = mia.post(what="login", token="manager-token-for-tests")  # even the right one
         assert answer.status_code == 429
         assert 0 < int(answer.headers["retry-after"]) <= WITHIN
         assert "valve" not in mia.get().text
@@ -482,20 +485,22 @@ def sessions(keys: list[bytes], **people: str) -> Sessions:
 def test_a_session_ends_with_its_time_its_token_or_its_key() -> None:
     now = SystemClock().now()
     old, new = b"one key of the links", b"another of the links"
-    cookie = sessions([old], mia="first").begin("first", now)
+    cookie = sessions([old], mia="first-token-for-tests").begin("first-token-for-tests", now)
     assert cookie is not None
-    reader = sessions([new, old], mia="first", max="second")
+    reader = sessions([new, old], mia="first-token-for-tests", max="second-token-for-tests")
     found = reader.read(cookie, now)
     assert found is not None
     assert found.name == "mia"
     assert reader.read(cookie, Instant(now + MINUTE - 1)) is not None
     assert reader.read(cookie, Instant(now + MINUTE)) is None
-    assert sessions([new], mia="first").read(cookie, now) is None
-    assert sessions([old], mia="replaced").read(cookie, now) is None
-    assert sessions([old], max="first").read(cookie, now) is None
-    assert sessions([old], mia="first").begin("wrong", now) is None
+    assert sessions([new], mia="first-token-for-tests").read(cookie, now) is None
+    assert sessions([old], mia="replaced-token-for-tests").read(cookie, now) is None
+    assert sessions([old], max="first-token-for-tests").read(cookie, now) is None
+    assert sessions([old], mia="first-token-for-tests").begin("wrong-token-for-tests", now) is None
     name, until, mac = cookie.split(".")
     forged = [f"{name}.{int(until) + 1}.{mac}", f"bWF4.{until}.{mac}", f"{name}.{'9' * 30}.{mac}"]
     for one in [*forged, f"{name}.{until}.", name, "", "é.1.x", ".."]:
         assert reader.read(one, now) is None, one
-    assert sessions([], mia="first").read(cookie, now) is None  # a process without keys makes its own
+    assert (
+        sessions([], mia="first-token-for-tests").read(cookie, now) is None
+    )  # a process without keys makes its own

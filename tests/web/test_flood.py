@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.web.served import Running, alert, body
 from tests.web.test_api import problem
 
-FEW = {"Authorization": "Bearer few-token"}
+FEW = {"Authorization": "Bearer few-token-for-tests"}
 
 
 def test_beyond_its_limit_a_sender_is_asked_to_come_back(fresh: Running) -> None:
@@ -25,7 +25,7 @@ def test_beyond_its_limit_a_sender_is_asked_to_come_back(fresh: Running) -> None
         metrics = client.get("/metrics").text
         assert 'remediator_alerts_total{result="flooded",sender="few"} 2.0' in metrics
         other = client.post(
-            "/webhooks/am", content=body(alert("o")), headers={"Authorization": "Bearer am-token"}
+            "/webhooks/am", content=body(alert("o")), headers={"Authorization": "Bearer am-token-for-tests"}
         )
         assert other.status_code == 200
     fresh.run(fresh.audited("sender.flooded"))

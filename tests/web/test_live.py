@@ -43,7 +43,10 @@ def opened(client: httpx2.Client) -> Any:
 
 
 def test_runs_and_controls_are_told_as_they_change(guarded: Running) -> None:
-    with guarded.client("viewer-token") as looking, guarded.client("operator-token") as acting:
+    with (
+        guarded.client("viewer-token-for-tests") as looking,
+        guarded.client("operator-token-for-tests") as acting,
+    ):
         with opened(looking) as stream:
             assert stream.status_code == 200
             assert stream.headers["content-type"].startswith("text/event-stream")
@@ -77,7 +80,7 @@ def test_looking_on_needs_a_token(guarded: Running) -> None:
     with guarded.client() as client:
         problem(client.get(LIVE), 401)
         problem(client.get(LIVE, headers={"Authorization": "Bearer wrong"}), 401)
-    with guarded.client("viewer-token") as client:
+    with guarded.client("viewer-token-for-tests") as client:
         problem(client.get(LIVE, params={"kind": "run"}), 422)
 
 

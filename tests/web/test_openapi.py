@@ -49,9 +49,9 @@ def test_every_answer_is_documented(operations: list[Any], mode: schemathesis.Ge
             suppress_health_check=list(HealthCheck),
         )
         def asked(case: schemathesis.Case) -> None:
-            token = "operator-token"
+            token = "operator-token-for-tests"
             if case.path == "/webhooks/{sender}":
-                case.path_parameters["sender"], token = "am", "am-token"
+                case.path_parameters["sender"], token = "am", "am-token-for-tests"
             # A matcher or a sender's body is more than its schema can say, so some of what the
             # schema allows is refused all the same.
             case.call_and_validate(

@@ -21,7 +21,7 @@ from remediator.errors import StoreUnavailable
 from remediator.model import Instant
 from tests.web.served import PAYLOADS, Running, alert, body, serving
 
-BEARER = {"Authorization": "Bearer am-token"}
+BEARER = {"Authorization": "Bearer am-token-for-tests"}
 
 
 def post(running: Running, path: str, content: bytes, **headers: str) -> httpx2.Response:
@@ -205,7 +205,13 @@ def basic(user: str, password: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "credential", ["Bearer am-token", "bearer am-token", "Bearer next-token", basic("am", "p:w")]
+    "credential",
+    [
+        "Bearer am-token-for-tests",
+        "bearer am-token-for-tests",
+        "Bearer next-token-for-tests",
+        basic("am", "p:w-for-the-tests"),
+    ],
 )
 def test_any_configured_credential_will_do(local: Running, credential: str) -> None:
     assert post(local, "am", body(), Authorization=credential).status_code == 200
@@ -218,20 +224,20 @@ def test_any_configured_credential_will_do(local: Running, credential: str) -> N
         "Bearer",
         "Bearer wrong",
         "Bearer am-token2",
-        "Bearer query-token",
-        "am-token",
+        "Bearer query-token-for-tests",
+        "am-token-for-tests",
         basic("am", "wrong"),
         basic("am", ""),
         "Basic !!!",
-        "Basic am-token",
-        "Digest am-token",
+        "Basic am-token-for-tests",
+        "Digest am-token-for-tests",
     ],
 )
 def test_a_wrong_credential_is_401_with_a_challenge(local: Running, credential: str) -> None:
     response = post(local, "am", body(alert("forged")), Authorization=credential)
     detail = problem(response, 401)
     assert "senders.am.auth" in detail
-    assert "am-token" not in detail
+    assert "am-token-for-tests" not in detail
     assert "Bearer" in response.headers["www-authenticate"]
     assert "Basic" in response.headers["www-authenticate"]
 
@@ -243,11 +249,11 @@ def test_credentials_are_asked_for_before_the_body_is_looked_at(local: Running) 
 
 
 def test_the_query_token_works_and_no_other_does(local: Running) -> None:
-    assert post(local, "token?auth_token=query-token", body()).status_code == 200
-    assert post(local, "token?x=1&auth_token=query-token", body()).status_code == 200
+    assert post(local, "token?auth_token=query-token-for-tests", body()).status_code == 200
+    assert post(local, "token?x=1&auth_token=query-token-for-tests", body()).status_code == 200
     problem(post(local, "token?auth_token=wrong", body()), 401)
     problem(post(local, "token", body()), 401)
-    problem(post(local, "am?auth_token=am-token", body()), 401)
+    problem(post(local, "am?auth_token=am-token-for-tests", body()), 401)
 
 
 def test_an_unknown_sender_is_404_by_name(local: Running) -> None:
@@ -286,7 +292,7 @@ def test_a_compressed_body_is_415(local: Running) -> None:
 def test_a_large_body_is_413_by_its_declared_length_before_it_is_sent(local: Running) -> None:
     with socket.create_connection(("127.0.0.1", local.port), timeout=5) as connection:
         connection.sendall(
-            b"POST /webhooks/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer am-token\r\n"
+            b"POST /webhooks/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer am-token-for-tests\r\n"
             b"Content-Length: 100000000\r\n\r\n"
         )
         answer = b""
@@ -299,7 +305,7 @@ def test_a_large_body_is_413_by_its_declared_length_before_it_is_sent(local: Run
 def test_a_large_body_without_length_is_413_after_the_limit(local: Running) -> None:
     with socket.create_connection(("127.0.0.1", local.port), timeout=5) as connection:
         connection.sendall(
-            b"POST /webhooks/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer am-token\r\n"
+            b"POST /webhooks/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer am-token-for-tests\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"
         )
         connection.sendall(b"12000\r\n" + b"x" * 0x12000 + b"\r\n")
@@ -338,7 +344,7 @@ def test_exactly_the_limit_is_taken_and_one_more_is_not(local: Running) -> None:
         b"",
         b"POST /webhooks/am HTTP/1.1\r\nHo",
         b"POST /webhooks/am HTTP/1.1\r\nHost: x\r\n"
-        b"Authorization: Bearer am-token\r\nContent-Length: 9\r\n\r\n{",
+        b"Authorization: Bearer am-token-for-tests\r\nContent-Length: 9\r\n\r\n{",
         b"POST /api/v1/runs HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
     ],
 )
@@ -364,7 +370,7 @@ def test_a_client_that_goes_away_is_no_matter(local: Running) -> None:
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", local.port), timeout=5) as connection:
             connection.sendall(
-                b"POST /webhooks/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer am-token\r\n"
+                b"POST /webhooks/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer am-token-for-tests\r\n"
                 b"Content-Length: 900\r\n\r\nabc"
             )
     assert post(local, "am", body(), **BEARER).status_code == 200
@@ -373,7 +379,7 @@ def test_a_client_that_goes_away_is_no_matter(local: Running) -> None:
 def test_requests_on_one_connection_are_answered_in_order(local: Running) -> None:
     raw = body()
     one = (
-        b"POST /webhooks/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer am-token\r\n"
+        b"POST /webhooks/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer am-token-for-tests\r\n"
         b"Content-Length: " + str(len(raw)).encode() + b"\r\n\r\n" + raw
     )
     with socket.create_connection(("127.0.0.1", local.port), timeout=5) as connection:
