@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -73,6 +74,11 @@ class Intake(Protocol):
 
         A body that changes nothing is not written again.
         """
+
+    def offer(self, delivery: Delivery, match: Match) -> Receipt | Future[Receipt]:
+        """As `accept`, for whoever has no task that could wait: the receipt if it is known at once, else the
+        promise of one. Whoever gives up cancels the promise; what is being written by then may be committed.
+        In the event loop's thread."""
 
     async def reject(
         self, sender: str, status: int, bad: Sequence[Bad], events: Sequence[AuditEvent]

@@ -80,6 +80,9 @@ class Store(Intake, Runs, Approvals, Revisions, Brakes, Incidents, Outbox, Trail
     async def now(self) -> Instant:
         """The store's clock, which decides everything that depends on time."""
 
+    def told(self) -> Instant | None:
+        """What `now` answers, if it can be answered without waiting; else None."""
+
     async def prune(self, keep: Mapping[str, Millis]) -> Mapping[str, int]:
         """Delete rows of each table older than its retention; returns how many."""
 

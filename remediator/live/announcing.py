@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -46,11 +47,26 @@ class _Announcing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
+    def offer(self, delivery: Delivery, match: Match) -> Receipt | Future[Receipt]:
+        taken = self._store.offer(delivery, match)
+        if isinstance(taken, Receipt):
+            self._taken(taken)
+        else:
+            taken.add_done_callback(self._promised)
+        return taken
+
     async def accept(self, delivery: Delivery, match: Match) -> Receipt:
         receipt = await self._store.accept(delivery, match)
+        self._taken(receipt)
+        return receipt
+
+    def _promised(self, promise: Future[Receipt]) -> None:
+        if not promise.cancelled() and promise.exception() is None:
+            self._taken(promise.result())
+
+    def _taken(self, receipt: Receipt) -> None:
         for run in receipt.runs:
             self._hub.tell(Kind.RUN, run)
-        return receipt
 
     async def move(self, run: Run, move: Move) -> Run:
         moved = await self._store.move(run, move)

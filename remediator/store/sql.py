@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from asyncio import Future
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
@@ -11,14 +12,17 @@ import msgspec
 from remediator.contracts import (
     Admission,
     Arrivals,
+    Delivery,
     Facts,
     Flapping,
     Health,
     Held,
     IncidentChange,
     Jumping,
+    Match,
     NotifierState,
     Outgoing,
+    Receipt,
     Revision,
     SealReport,
     SteadyTime,
@@ -109,6 +113,14 @@ class SqlStore(ABC):
         """Until when what is claimed now stays claimed."""
 
     # ------------------------------------------------------------ alerts
+
+    @abstractmethod
+    def offer(self, delivery: Delivery, match: Match) -> Receipt | Future[Receipt]:
+        """See `contracts.Intake`."""
+
+    async def accept(self, delivery: Delivery, match: Match) -> Receipt:
+        taken = self.offer(delivery, match)
+        return taken if isinstance(taken, Receipt) else await taken
 
     async def episode(self, id: AlertId) -> Episode:
         return await self._look(lambda tx: self._history.episode(tx, id))

@@ -12,7 +12,7 @@ _TICK = 0.1
 
 class Deadline:
     """`with deadline:` bounds what a task does in the block, as `asyncio.timeout` does, up to a tick late.
-    One block for each task at a time.
+    One block for each task at a time. `bound` does so to a promise that no task waits for.
 
     Args:
         seconds: for each block.
@@ -23,7 +23,7 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._ends: dict[asyncio.Task[Any], float] = {}
+        self._ends: dict[asyncio.Future[Any], float] = {}
         """In the order in which they come, since all take the same time."""
         self._ticking = False
 
@@ -31,7 +31,18 @@ class Deadline:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         assert task is not None
-        self._ends[task] = loop.time() + self._seconds
+        self._begin(task, loop)
+
+    def bound(self, promise: asyncio.Future[Any]) -> None:
+        """Cancel a promise if it takes longer. Whoever is told of its end calls `over`."""
+        self._begin(promise, asyncio.get_running_loop())
+
+    def over(self, promise: asyncio.Future[Any]) -> None:
+        """A promise has ended."""
+        self._ends.pop(promise, None)
+
+    def _begin(self, waiting: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+        self._ends[waiting] = loop.time() + self._seconds
         if not self._ticking:
             self._ticking = True
             loop.call_later(_TICK, self._tick)

@@ -9,12 +9,15 @@ from http import HTTPStatus
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from remediator.model import SECOND
 from remediator.settings import Server
+from remediator.web.app import App
 from remediator.web.problem import CONTENT_TYPE, document
+from remediator.web.reply import Reply
+from remediator.web.webhooks import PREFIX, Webhooks
 
 DEAF = 1.0
 """Seconds for which a client may read nothing of its answer while the server stops."""
@@ -22,9 +25,9 @@ MAX_HEAD = 65_536
 """Bytes of request line and headers; uvicorn itself sets no bound here."""
 
 
-def http_protocol(within: float) -> type[asyncio.Protocol]:
+def http_protocol(within: float, webhooks: Webhooks) -> type[asyncio.Protocol]:
     """uvicorn's HTTP protocol, with a deadline for a request to arrive, a bound on its head, and no patience
-    with clients that do not read what they asked for.
+    with clients that do not read what they asked for. A webhook that arrives whole is taken without a task.
 
     One timer for each connection looks now and then, instead of one for each request: this is on
     the path of every webhook.
@@ -32,6 +35,7 @@ def http_protocol(within: float) -> type[asyncio.Protocol]:
     Args:
         within: seconds that a request, or the first byte of a new connection, may take to arrive, and
             in which a client must read some of its answer.
+        webhooks: takes what is under its prefix.
     """
     late = document(408, f"the request did not arrive within {within:g} s (server.request_timeout)")
 
@@ -41,6 +45,9 @@ def http_protocol(within: float) -> type[asyncio.Protocol]:
         _in_head = True
         _head = 0
         _unread = 0
+        _reading = False
+        _begun: tuple[RequestResponseCycle, Any] | None = None
+        """The request that began in what is being read, before it is known whether it is there whole."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -71,11 +78,45 @@ def http_protocol(within: float) -> type[asyncio.Protocol]:
             self._watch = self.loop.call_later(DEAF, self._part)
 
         def data_received(self, data: bytes) -> None:
+            self._reading = True
             super().data_received(data)
+            self._reading = False
+            if self._begun is not None:
+                (cycle, app), self._begun = self._begun, None
+                self._start(cycle, app)
             if self._in_head:
                 self._head += len(data)
                 if self._head > MAX_HEAD and not self.transport.is_closing():
                     self._refuse(431, document(431, f"the request's head exceeds {MAX_HEAD} bytes"))
+
+        def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+            # What waited behind another request of its connection is not being read now, and takes the usual
+            # way: each would else begin within the end of the one before.
+            if self._reading and cycle.scope["path"].startswith(PREFIX):
+                self._begun = cycle, app
+            else:
+                super()._start_asgi_task(cycle, app)
+
+        def _start(self, cycle: RequestResponseCycle, app: Any) -> None:
+            if (
+                cycle.more_body
+                or cycle.scope["method"] != "POST"
+                or app is not self.app
+                or self.flow.write_paused
+                or self.transport.is_closing()
+            ):
+                super()._start_asgi_task(cycle, app)
+                return
+            reply = Reply(cycle)
+            try:
+                rest = webhooks.at_once(cycle.scope, bytes(cycle.body), reply)
+            except Exception as error:  # noqa: BLE001 - as uvicorn does around an application
+                reply.failed(error)
+                return
+            if rest is not None:
+                task = self.loop.create_task(reply.after(rest))
+                task.add_done_callback(self.tasks.discard)
+                self.tasks.add(task)
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
@@ -164,14 +205,14 @@ class _Server(uvicorn.Server):
         await self._leaving.wait()
 
 
-def server(app: Any, settings: Server) -> uvicorn.Server:
+def server(app: App, settings: Server) -> uvicorn.Server:
     """A server that is ready to `serve()`. It does so until `should_exit` is set, in its own thread."""
     return _Server(
         uvicorn.Config(
             app,
             host=settings.host,
             port=settings.port,
-            http=http_protocol(settings.request_timeout / SECOND),
+            http=http_protocol(settings.request_timeout / SECOND, app.webhooks),
             loop="auto",
             ws="none",
             lifespan="off",

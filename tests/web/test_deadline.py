@@ -57,3 +57,16 @@ async def test_what_someone_else_cancels_is_cancelled() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_promise_is_cancelled_when_its_time_is_over_and_not_once_it_has_ended() -> None:
+    deadline = Deadline(0.1)
+    loop = asyncio.get_running_loop()
+    late: asyncio.Future[str] = loop.create_future()
+    kept: asyncio.Future[str] = loop.create_future()
+    deadline.bound(late)
+    deadline.bound(kept)
+    deadline.over(kept)
+    with pytest.raises(asyncio.CancelledError):
+        await late
+    assert not kept.done()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import json
@@ -76,16 +77,24 @@ class GoesAway:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def accept(self, delivery: Delivery, match: Match) -> Receipt:
-        receipt: Receipt = await self._store.accept(delivery, match)
+    def offer(self, delivery: Delivery, match: Match) -> Receipt | asyncio.Future[Receipt]:
+        taken: Receipt | asyncio.Future[Receipt] = self._store.offer(delivery, match)
         self._away = True
-        return receipt
+        return taken
 
     async def now(self) -> Instant:
-        if self._away:
-            raise StoreUnavailable("the store did not answer within 2s; try again")
+        self._look()
         now: Instant = await self._store.now()
         return now
+
+    def told(self) -> Instant | None:
+        self._look()
+        told: Instant | None = self._store.told()
+        return told
+
+    def _look(self) -> None:
+        if self._away:
+            raise StoreUnavailable("the store did not answer within 2s; try again")
 
 
 def test_what_is_committed_is_answered_so_although_the_store_goes_away(fresh: Running) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from remediator import failpoint, metrics
@@ -291,7 +292,11 @@ class PostgresCalls(SqlStore):
         told = self._watch.now()
         return told if told is not None else await self._read(lambda tx: tx.now)
 
-    async def _take(self, delivery: Delivery, match: Match) -> Receipt:
+    def told(self) -> Instant | None:
+        self._check_open()
+        return self._clock.now() if self._clock is not None else self._watch.now()
+
+    def offer(self, delivery: Delivery, match: Match) -> Receipt | asyncio.Future[Receipt]:
         self._check_writable()
         loop = asyncio.get_running_loop()
         promise = self._promise(self._limits.intake)
@@ -300,9 +305,14 @@ class PostgresCalls(SqlStore):
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(_resolve, promise, taking.answer, taking.error)
 
-        with metrics.STORE["accept"].time():
-            self._lane.put(Taking(delivery, match, time.monotonic() + self._limits.intake, done))
-            return cast(Receipt, await self._written(promise))
+        promise.add_done_callback(partial(self._offered, time.perf_counter()))
+        self._lane.put(Taking(delivery, match, time.monotonic() + self._limits.intake, done))
+        return promise
+
+    def _offered(self, begun: float, promise: asyncio.Future[Receipt]) -> None:
+        metrics.STORE["accept"].observe(time.perf_counter() - begun)
+        if not promise.cancelled() and isinstance(error := promise.exception(), StoreUnavailable):
+            self.unwritable = error
 
     async def _write(
         self,

@@ -13,14 +13,11 @@ from collections.abc import Mapping, Sequence
 from remediator.contracts import (
     Admission,
     Bad,
-    Delivery,
     Held,
     Jumping,
-    Match,
     Move,
     NotifierState,
     Outgoing,
-    Receipt,
 )
 from remediator.errors import LeaseLost
 from remediator.model import AuditEvent, Control, Instant, Message, Millis, Run
@@ -48,9 +45,6 @@ class PostgresStore(PostgresCalls):
     """See `contracts.Store`; its methods are described there."""
 
     # ------------------------------------------------------------ intake
-
-    async def accept(self, delivery: Delivery, match: Match) -> Receipt:
-        return await self._take(delivery, match)
 
     async def reject(
         self, sender: str, status: int, bad: Sequence[Bad], events: Sequence[AuditEvent]

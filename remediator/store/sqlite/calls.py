@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -196,9 +198,12 @@ class SqliteCalls:
     async def now(self) -> Instant:
         return self._clock.now()
 
+    def told(self) -> Instant | None:
+        return self._clock.now()
+
     # ------------------------------------------------------------ how calls travel
 
-    async def _take(self, delivery: Delivery, match: Match) -> Receipt:
+    def offer(self, delivery: Delivery, match: Match) -> Receipt | asyncio.Future[Receipt]:
         self._check_writable()
         repeated = self._intake.repeated(delivery)
         if repeated is not None:
@@ -207,10 +212,15 @@ class SqliteCalls:
             taking = Taking(delivery, match, None)
             self._groups().write([taking], [])
             return cast(Receipt, _answer(taking))
-        with metrics.STORE["accept"].time():
-            future = self._promise(self._limits.intake)
-            self._writer.put(Taking(delivery, match, future))
-            return cast(Receipt, await self._written(future))
+        promise = self._promise(self._limits.intake)
+        promise.add_done_callback(partial(self._offered, time.perf_counter()))
+        self._writer.put(Taking(delivery, match, promise))
+        return cast("asyncio.Future[Receipt]", promise)
+
+    def _offered(self, begun: float, promise: asyncio.Future[object]) -> None:
+        metrics.STORE["accept"].observe(time.perf_counter() - begun)
+        if not promise.cancelled() and isinstance(error := promise.exception(), StoreUnavailable):
+            self.unwritable = error
 
     async def _write(
         self,

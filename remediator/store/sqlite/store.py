@@ -8,12 +8,9 @@ from typing import cast
 from remediator.contracts import (
     Admission,
     Bad,
-    Delivery,
     Held,
     Jumping,
-    Match,
     Move,
-    Receipt,
 )
 from remediator.errors import Conflict, StoreUnavailable
 from remediator.model import (
@@ -65,9 +62,6 @@ class SqliteStore(SqliteCalls, SqlStore):
             self.unwritable = full
             raise full
         await super().probe(size)
-
-    async def accept(self, delivery: Delivery, match: Match) -> Receipt:
-        return await self._take(delivery, match)
 
     async def jumped(
         self,
