@@ -19,7 +19,7 @@ COPY policies policies
 COPY remediator remediator
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-index --no-build-isolation --wheel-dir /wheel . \
  && pip --python /opt/remediator/bin/python install --no-cache-dir --no-deps --no-index /wheel/*.whl \
- && install -d -m 0700 /data
+ && install -d /data
 
 
 FROM python:3.13-slim-trixie

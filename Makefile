@@ -100,10 +100,15 @@ crash: $(VENV)/.dev  ## kill and stop real daemons under load on both stores, an
 	@$(BIN)/python -m tests.crash --store $(STORE) --alerts $(ALERTS) --kills $(KILLS) \
 		$(if $(SEED),--seed $(SEED)) $(if $(CONTROLS),--controls)
 
+.PHONY: image
+image: $(VENV)/.dev  ## build the image and run the try-out with it; as root, with podman (BASE=pull)
+	@.ci/servers
+	@BASE=$(BASE) $(BIN)/python -m tests.deploy.built
+
 .PHONY: lock
 lock: $(VENV)/.dev  ## newest versions into requirements/
 	@.ci/lock $(BIN)/uv
 
 .PHONY: clean
 clean:  ## remove the environment and everything made by these targets
-	@rm -rf $(VENV) .run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist ./*.egg-info
+	@rm -rf $(VENV) .run .image .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist ./*.egg-info

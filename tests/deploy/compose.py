@@ -119,12 +119,19 @@ class Compose:
     Args:
         home: an empty directory for volumes and logs.
         changed: file of compose.yaml → the text to mount in its place.
+        engine: starts what runs from the image remediator:local; without it the checkout stands in for it.
     """
 
-    def __init__(self, home: Path, changed: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        changed: dict[str, str] | None = None,
+        engine: Callable[..., Container] = Container,
+    ) -> None:
         self.services: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
         self.home = home
         self.changed = changed or {}
+        self.engine = engine
         self.network = Network(list(self.services))
         self.running: dict[str, Container] = {}
         self._stack = ExitStack()
@@ -161,7 +168,8 @@ class Compose:
         if "user" in service:
             uid, gid = service["user"].split(":")
             user = (int(uid), int(gid))
-        container = Container(
+        start = self.engine if service["image"].startswith("remediator:") else Container
+        container = start(
             self.network,
             self.home / name,
             [*service.get("entrypoint", found.entrypoint), *service.get("command", found.command)],

@@ -169,6 +169,11 @@ class Container:
     ) -> None:
         self.process.stop()
 
+    @property
+    def inside(self) -> int:
+        """The number of the program's process, as it is seen inside."""
+        return self.process.pid
+
     def _begun(self) -> bool:
         """Whether all is mounted, and the program itself runs: it alone has this environment."""
         try:
