@@ -25,8 +25,7 @@ from remediator.store.tx import insert
 if TYPE_CHECKING:
     from remediator.store.postgres.tx import PostgresTx
 
-NOTE = "(SELECT value FROM meta WHERE key = 'clock')"
-_READ = f"SELECT {NOTE}"
+_READ = "SELECT value FROM meta WHERE key = 'clock'"
 _PUT = insert("meta", "key, value") + "\nON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _WIDE = 1.0
 """Seconds: what took longer to answer says too little about when it was asked to be gone by."""

@@ -20,6 +20,19 @@ _UNRESOLVED = sa.text("resolved_at IS NULL")
 _BEGUN = sa.text("outcome IS NULL AND state NOT IN ('HOLD', 'GUARD', 'APPROVAL')")
 _JUDGED = sa.text("outcome IN ('succeeded', 'reverted', 'escalated')")
 
+# What the clock shows, and the note about it (`store/postgres/clock.py`). Who writes shares a lock with all
+# others who do: 1380273476 and 4 are `CLASS` and `TIMING`.
+_TIME = """
+    CREATE FUNCTION remediator_time(writes boolean) RETURNS text LANGUAGE plpgsql AS $$
+    BEGIN
+      IF writes THEN
+        PERFORM pg_advisory_xact_lock_shared(1380273476, 4);
+      END IF;
+      RETURN floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+        || ' ' || COALESCE((SELECT value FROM meta WHERE key = 'clock'), '');
+    END $$
+"""
+
 
 def upgrade() -> None:
     op.add_column("intent", sa.Column("target", sa.Text(), server_default=sa.text("''"), nullable=False))
@@ -129,3 +142,4 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         for counter in ("approval", "incident"):
             op.execute(f"CREATE SEQUENCE remediator_{counter}")
+        op.execute(_TIME)
