@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from asyncio import Future
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -17,28 +16,20 @@ from remediator.contracts import (
     Flapping,
     Health,
     Held,
-    IncidentChange,
     Jumping,
     Match,
-    NotifierState,
-    Outgoing,
     Receipt,
     Revision,
     SealReport,
-    SteadyTime,
 )
 from remediator.model import (
     AlertId,
-    Approval,
     AuditEvent,
     AuditRecord,
     Control,
     ControlKind,
-    Decision,
     Effect,
     Episode,
-    Incident,
-    IncidentId,
     Instant,
     Intent,
     Message,
@@ -49,12 +40,10 @@ from remediator.model import (
 )
 from remediator.store import (
     admit,
-    approvals,
     brakes,
     claims,
     effects,
     find,
-    incidents,
     judging,
     moves,
     outbox,
@@ -67,50 +56,12 @@ from remediator.store import (
     trail,
     verify,
 )
-from remediator.store.history import History
-from remediator.store.limits import Limits
+from remediator.store.people import SqlPeople
 from remediator.store.tx import Tx
 
-T = TypeVar("T")
 
-
-class SqlStore(ABC):
-    """An engine says how work gets to its database: as a write, as a read, or as a look at a few rows
-    by their key."""
-
-    _limits: Limits
-    _history: History
-    _key: bytes | None
-    unwritable: Exception | None
-
-    @property
-    def steady(self) -> SteadyTime | None:
-        """As described in `contracts.Store`."""
-        return None
-
-    @abstractmethod
-    async def _write(
-        self,
-        work: Callable[[Tx], T],
-        seconds: float | None = None,
-        *,
-        sync: bool = True,
-        point: str = "",
-        qualifier: str = "",
-    ) -> T:
-        """One transaction. `sync`: whether it must outlive a power cut. `point`: its fail-point."""
-
-    @abstractmethod
-    async def _read(self, work: Callable[[Tx], T], seconds: float | None = None) -> T:
-        """One snapshot."""
-
-    @abstractmethod
-    async def _look(self, work: Callable[[Tx], T]) -> T:
-        """A read that is quick."""
-
-    @abstractmethod
-    def _lease(self, tx: Tx) -> Instant:
-        """Until when what is claimed now stays claimed."""
+class SqlStore(SqlPeople):
+    """All of them, but for what an engine does in a way of its own."""
 
     # ------------------------------------------------------------ alerts
 
@@ -195,25 +146,6 @@ class SqlStore(ABC):
         # A transaction of its own, after the one that lifts what they wait for: a run that was claimed
         # before then may still wait for it, and is woken; one that is claimed after it finds it gone.
         await self._write(lambda tx: claims.wake_held(tx, reasons))
-
-    # ------------------------------------------------------------ approvals
-
-    async def approval_number(self) -> int:
-        # Need not be synced: a number that a crash takes back was never told to anybody.
-        return await self._write(lambda tx: tx.id("approval"), sync=False)
-
-    async def approval(self, id: int) -> Approval:
-        return await self._look(lambda tx: approvals.one(tx, id))
-
-    async def approvals(
-        self, *, run: RunId | None = None, open: bool | None = None, limit: int = 100
-    ) -> Sequence[Approval]:
-        return await self._look(lambda tx: approvals.find(tx, run, open, limit))
-
-    async def decide(self, id: int, decision: Decision, event: AuditEvent) -> Approval:
-        return await self._write(
-            lambda tx: approvals.decide(tx, id, decision, event), point="decide", qualifier=decision.value
-        )
 
     # ------------------------------------------------------------ policies
 
@@ -327,72 +259,6 @@ class SqlStore(ABC):
 
     async def locks(self) -> Mapping[str, RunId]:
         return await self._read(brakes.locks)
-
-    # ------------------------------------------------------------ incidents
-
-    async def incident(self, id: IncidentId) -> Incident:
-        return await self._look(lambda tx: incidents.one(tx, id))
-
-    async def find_incidents(
-        self,
-        *,
-        open: bool | None = None,
-        run: RunId | None = None,
-        alert: AlertId | None = None,
-        before: IncidentId | None = None,
-        limit: int = 100,
-    ) -> Sequence[Incident]:
-        return await self._read(
-            lambda tx: incidents.find(tx, open=open, run=run, alert=alert, before=before, limit=limit)
-        )
-
-    async def incident_runs(self, id: IncidentId) -> Sequence[Run]:
-        return await self._look(lambda tx: incidents.runs(tx, id))
-
-    async def due_incidents(self, limit: int) -> Sequence[Incident]:
-        return await self._look(lambda tx: incidents.due(tx, limit))
-
-    async def settled_incidents(self, after: IncidentId, limit: int) -> Sequence[Incident]:
-        return await self._look(lambda tx: incidents.settled(tx, after, limit))
-
-    async def joining_runs(self, limit: int) -> Sequence[tuple[IncidentId, Run]]:
-        return await self._look(lambda tx: incidents.joining(tx, limit))
-
-    async def next_incident_at(self) -> Instant | None:
-        return await self._look(incidents.next_at)
-
-    async def change_incident(self, incident: Incident, change: IncidentChange) -> Incident | None:
-        return await self._write(lambda tx: incidents.change(tx, incident, change), point="incident")
-
-    # ------------------------------------------------------------ outbox
-
-    async def due_messages(self, limit: int) -> Sequence[Outgoing]:
-        if not await self._look(outbox.any_due):
-            return []
-        found, failing = await self._read(lambda tx: (outbox.due(tx, limit), outbox.failing(tx)))
-        if any(one.notifier in failing for one in found):
-            found = await self._write(lambda tx: outbox.probes(tx, found))
-        return found
-
-    async def spread_message(self, id: int, notifiers: Sequence[str]) -> bool:
-        return await self._write(lambda tx: outbox.spread(tx, id, notifiers))
-
-    async def message_sent(self, id: int, event: AuditEvent) -> NotifierState | None:
-        return await self._write(lambda tx: outbox.sent(tx, id, event))
-
-    async def message_failed(self, id: int, retry_at: Instant, error: str) -> NotifierState | None:
-        return await self._write(lambda tx: outbox.failed(tx, id, retry_at, error))
-
-    async def abandon_messages(self, notifier: str, before: Instant, event: AuditEvent) -> int:
-        return await self._write(lambda tx: outbox.abandon(tx, notifier, before, event))
-
-    async def notifiers(self) -> Sequence[NotifierState]:
-        return await self._look(outbox.states)
-
-    async def tell_notifier(
-        self, name: str, failing: bool, event: AuditEvent, messages: Sequence[Message]
-    ) -> bool:
-        return await self._write(lambda tx: outbox.tell(tx, name, failing, event, messages))
 
     # ------------------------------------------------------------ audit
 
