@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from remediator.engine.incident.shape import detail
 from remediator.engine.incident.telling import Telling
 from remediator.engine.incident.turn import turn
 from remediator.engine.incident.watch import Incidents
@@ -144,6 +145,23 @@ async def test_the_chain_calls_each_step_at_its_millisecond_until_someone_has_it
         ]  # fmt: skip
         assert [one.data["notifiers"] for one in story[1:3]] == [["primary"], ["secondary"]]
         assert (story[3].actor, story[3].data["comment"]) == ("alice", "on it")
+
+
+async def test_what_became_of_an_incident_is_shown_however_much_happened_on_its_target() -> None:
+    async with Watch("P3") as r:
+        await r.fire()
+        await r.until(MINUTE)
+        noise = AuditEvent(kind="run.waiting", target=(await r.incident()).target)
+        told = AuditEvent(kind="message.sent", data={"incident": 2, "notifiers": ["primary"]})
+        for second in (61, 62):
+            await r.store.record([noise, told] * 700)
+            await r.until(second * SECOND)
+        await r.store.record([AuditEvent(kind="message.sent", data={"incident": 1, "subject": "the last"})])
+        await r.incidents.acknowledge(IncidentId(1), "alice", "on it")
+        shown = await detail(r.store, IncidentId(1))
+        assert [one["kind"] for one in shown["events"]][-1] == "incident.acknowledged"
+        assert "the last" in [one["data"].get("subject") for one in shown["events"]]
+        assert {one["data"]["incident"] for one in shown["events"]} == {1}
 
 
 async def test_a_condition_on_the_severity_decides_who_is_called() -> None:

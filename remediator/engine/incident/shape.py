@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from typing_extensions import TypedDict
 
 from remediator.contracts import Store
 from remediator.engine import shapes
+from remediator.engine.timeline import KINDS
 from remediator.model import AuditRecord, Incident, IncidentId, Instant
 
 _EVENTS = 1_000
+_KINDS = sorted(kind for kind in KINDS if kind.startswith("incident."))
 
 
 class IncidentShape(TypedDict):
@@ -91,18 +94,29 @@ async def detail(store: Store, id: IncidentId) -> IncidentDetail:
 
 
 async def _events(store: Store, incident: Incident) -> list[AuditRecord]:
-    since = incident.opened_at
+    """By kind: of a target's own events there may be thousands, and its incident's are among the last."""
     asked: tuple[dict[str, Any], ...] = (
-        {"target": incident.target},
+        *({"target": incident.target, "kind": kind} for kind in _KINDS),
         {"kind": "message.sent"},
         {"kind": "message.abandoned"},
     )
     found: dict[int, AuditRecord] = {}
     for filters in asked:
-        for one in await store.audit(**filters, since=since, limit=_EVENTS, oldest_first=True):
+        async for one in _since(store, incident.opened_at, filters):
             if one.event.data.get("incident") == incident.id:
                 found[one.id] = one
     return [found[id] for id in sorted(found)]
+
+
+async def _since(store: Store, since: Instant, filters: Mapping[str, Any]) -> AsyncIterator[AuditRecord]:
+    """All events since then, oldest first; those at the edge of a page come twice."""
+    while True:
+        page = await store.audit(**filters, since=since, limit=_EVENTS, oldest_first=True)
+        for one in page:
+            yield one
+        if len(page) < _EVENTS:
+            return
+        since = max(page[-1].at, Instant(since + 1))
 
 
 def _time(at: Instant | None) -> str | None:
