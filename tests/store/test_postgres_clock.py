@@ -36,7 +36,7 @@ from remediator.store.postgres import clock as postgres_clock
 from remediator.store.postgres.clock import Note, ServerClock
 from remediator.store.postgres.link import Link
 from remediator.store.postgres.pool import nothing
-from remediator.store.postgres.tx import CLASS, TIMING
+from remediator.store.postgres.tx import CLASS, TIMING, PostgresTx
 from tests.servers.directory import remove, temporary
 from tests.servers.faketime import WallClock
 from tests.servers.postgres import Postgres
@@ -333,6 +333,23 @@ async def test_who_comes_between_the_jump_and_its_record_waits_for_that(pair: Pa
     await one.store.claim("w", 1)
     await one.watch()
     assert one.ahead == 0
+    link.close()
+
+
+def _joins(tx: PostgresTx) -> bool:
+    return postgres_clock.joins(tx, alone=False)
+
+
+async def test_who_comes_where_nobody_is_waits_for_nobody(site: Site) -> None:
+    first = Replica(site.address)
+    await first.store.open()
+    await first.store.close()
+    site.step(2 * HOUR)
+    link = Link(site.address, PATIENT, None, seconds=60, server_clock=ServerClock())
+    async with asyncio.timeout(60):
+        # A session ends a moment after its connection, and nobody tells of it.
+        while not link.write(_joins, nothing, nothing):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     link.close()
 
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from remediator.store.postgres.tx import PostgresTx
 
 _READ = "SELECT value FROM meta WHERE key = 'clock'"
+_OTHERS = """
+SELECT 1 FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'remediator%' LIMIT 1
+"""
 _PUT = insert("meta", "key, value") + "\nON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _WIDE = 1.0
 """Seconds: what took longer to answer says too little about when it was asked to be gone by."""
@@ -137,14 +141,14 @@ def put(tx: PostgresTx, by: Millis = Millis(0)) -> None:
 
 
 def joins(tx: PostgresTx, alone: bool) -> bool:
-    """Note it as the first thing that a new process says, if that is safe: somebody has noted it lately, or
-    nobody ever has.
+    """Note it as the first thing that a new process says, if that is safe: somebody has noted it lately,
+    nobody ever has, or nobody else is there.
 
     Args:
         alone: nobody else has for longer than a replica that lives would need.
     """
     last = _last(tx)
-    safe = alone or not last.number or _fresh(tx.wall, last)
+    safe = alone or not last.number or _fresh(tx.wall, last) or tx.one(_OTHERS) is None
     if safe:
         put(tx)
     return safe
