@@ -9,6 +9,7 @@ import yaml
 
 from remediator.clock import SystemClock
 from remediator.errors import ConfigurationError
+from remediator.settings.load import assemble
 from remediator.store import open_store
 from tests.deploy.chart import pod, render
 
@@ -35,6 +36,20 @@ def test_the_page_says_whether_several_replicas_run() -> None:
         "docs/deploying.md and the store disagree about PostgreSQL: once it is taken, the page's second "
         "paragraph, `(not in this version, see above)` and the last section of SECURITY.md have to change"
     )
+
+
+def test_the_settings_of_the_page_are_enough_to_listen_everywhere(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml remediator\.yaml\n(.*?)^```", DEPLOYING, re.DOTALL | re.MULTILINE)
+    names = set(re.findall(r"\$\{(\w+)\}", text))
+    unit = (ROOT / "deploy" / "systemd" / "secrets.conf").read_text()
+    assert names == set(re.findall(r"(?m)^LoadCredential=(\w+):", unit)), "the drop-in has other secrets"
+    assert names == set(re.findall(r"openssl rand -hex 32 > (\w+)", DEPLOYING))
+    secrets = dict.fromkeys(names, "a-token-of-more-than-16-bytes")
+    found = assemble(
+        f"server: {{host: 0.0.0.0}}\n{text}", "remediator.yaml", secrets, Path("/etc/remediator")
+    )
+    assert found.store.path == Path("/var/lib/remediator/remediator.db")
+    assert found.policies.dir == Path("/etc/remediator/policies")
 
 
 def test_every_claim_about_security_names_tests_that_exist() -> None:
