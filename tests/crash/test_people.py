@@ -60,8 +60,9 @@ def titles(pager: Pager, word: str) -> list[str]:
 
 
 def sent(daemon: Installation, subject: str) -> int:
-    """How many such messages are recorded as sent to a notifier."""
-    found = daemon.get("audit", kind="message.sent", limit=500)["items"]
+    """How many such messages are recorded as sent to a notifier; none where the store is too slow to say."""
+    answer = daemon.http.get("/api/v1/audit", params={"kind": "message.sent", "limit": 500})
+    found = answer.json()["items"] if answer.status_code == 200 else []
     return sum(subject in one["data"]["subject"] and one["data"]["notifiers"] == ["person"] for one in found)
 
 
@@ -170,27 +171,52 @@ def test_three_replicas_tell_each_step_once_and_page_without_their_store(tmp_pat
         ]
         for daemon in daemons:
             daemon.start(wait=False)
-        one = daemons[0]
         for daemon in daemons:
-            daemon.until(daemon._ready, "it is ready", 40)
+            daemon.until(daemon._ready, "it is ready", 120)
+        one, killed, _ = daemons
         for number in range(count):
-            assert daemons[number % 3].post(firing(queue=f"q{number}")) == 200
-        one.until(settled(pager, one, 3 * count), "every step is told", 60)
-        daemons[1].kill()
-        assert one.post(firing(queue="last")) == 200
-        one.until(settled(pager, one, 3 * (count + 1)), "the others go on", 60)
+            accepted(daemons[number % 3], f"q{number}")
+        one.until(settled(pager, one, 3 * count), "every step is told", 120)
+        killed.kill()
+        accepted(one, "last")
+        one.until(settled(pager, one, 3 * (count + 1)), "the others go on", 120)
         targets = [f"recorder:q{number}" for number in range(count)] + ["recorder:last"]
         told = Counter(titles(pager, "INCIDENT"))
         assert told == {f"INCIDENT DECLARED - P2: {target}": 1 for target in targets} | {
             f"INCIDENT ESCALATED - P2: {target}": 2 for target in targets
         }
 
+        living = [daemon for daemon in daemons if daemon is not killed]
+        # On a busy machine the store may have been too slow for two seconds before: that is over first.
+        one.until(lambda: not any(without_store(pager, daemon) for daemon in living), "it has its store", 120)
+        before = len(pager.messages)
         server.stop()
-        one.until(lambda: len(titles(pager, "STORE GONE")) == 2, "each that lives pages by itself", 60)
-        assert len(set(titles(pager, "STORE GONE"))) == 2  # by name
+        one.until(
+            lambda: all(without_store(pager, daemon) for daemon in living),
+            "each that lives pages itself",
+            120,
+        )
+        assert sum("STORE GONE" in page["title"] for page in pager.messages[before:]) == len(living)
         server.start()
-        one.until(lambda: len(titles(pager, "STORE BACK")) == 2, "and says when it is back", 60)
+        one.until(
+            lambda: not any(without_store(pager, daemon) for daemon in living),
+            "and says when it is back",
+            120,
+        )
         assert Counter(titles(pager, "INCIDENT")) == told
+
+
+def accepted(daemon: Installation, queue: str) -> None:
+    """Deliver an alert as senders do: again, until it is taken. A slow store may refuse one."""
+    alert = firing(queue=queue)
+    daemon.until(lambda: daemon.post(alert) == 200, f"{queue} is taken", 60)
+
+
+def without_store(pager: Pager, daemon: Installation) -> bool:
+    """Whether the last that this very process has said of its store is that it is gone."""
+    assert daemon.process is not None
+    own = [title for title in titles(pager, "STORE ") if title.endswith(f":{daemon.process.pid}")]
+    return bool(own) and "GONE" in own[-1]
 
 
 def settled(pager: Pager, daemon: Installation, count: int) -> Callable[[], bool]:
