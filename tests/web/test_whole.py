@@ -15,7 +15,7 @@ import pytest
 from remediator.contracts import Delivery, Match, Receipt
 from tests.web.served import Running, alert, body, serving
 
-AM = "Authorization: Bearer am-token"
+AM = "Authorization: Bearer am-token-for-tests"
 WAYS = pytest.mark.parametrize("parts", [1, 2])
 
 
@@ -142,7 +142,7 @@ def test_what_comes_in_one_piece_is_answered_in_order(local: Running) -> None:
 
 @WAYS
 def test_each_body_counts_once_against_the_limit(fresh: Running, parts: int) -> None:
-    few = "Authorization: Bearer few-token"
+    few = "Authorization: Bearer few-token-for-tests"
     for content in (body(), b"{", body()):
         assert ask(fresh, few, content=content, path="few", parts=parts).status in (200, 400)
     refused = ask(fresh, few, content=body(), path="few", parts=parts)
