@@ -85,7 +85,7 @@ class Built(Container):
                    NAME, *argv[1:]),
             log=self.log,
             ready=self._runs,
-            timeout=120,
+            timeout=300,
             grace=60,
         )  # fmt: skip
 

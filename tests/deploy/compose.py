@@ -186,7 +186,7 @@ class Compose:
         conditions = {one[name]["condition"] for one in needed}
         if conditions == {"service_completed_successfully"}:
             with container:
-                assert container.process.wait(60) == 0, container.process.tail()
+                assert container.process.wait(300) == 0, container.process.tail()
             return
         self._stack.enter_context(container)
         self.running[name] = container
@@ -223,7 +223,7 @@ class Compose:
         file.write_text(self.changed[source])
         return Mount(file, place, writable)
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 300) -> None:
         """Wait for it; what ends meanwhile is told with its log."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -234,15 +234,19 @@ class Compose:
             time.sleep(0.1)
 
     def ask(self, command: str) -> str:
-        """Run a `docker compose exec SERVICE …` as the documentation has it; what it printed."""
+        """Run a `docker compose exec SERVICE …` as the documentation has it, again until it ends well (on a
+        busy machine what it asks may be too slow for it); what it printed."""
         words = shlex.split(command)
         assert words[:3] == ["docker", "compose", "exec"], command
         detached = words[3] == "--detach"
         service, *argv = words[3 + detached :]
         if detached:
             argv = ["sh", "-c", '"$@" >/dev/null 2>&1 &', "detached", *argv]
-        done = self.running[service].run(*argv)
-        assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+        deadline = time.monotonic() + 300
+        while (done := self.running[service].run(*argv)).returncode:
+            said = f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+            assert time.monotonic() < deadline, said
+            time.sleep(0.5)
         return done.stdout
 
     def get(self, url: str, secret: str = "") -> Any:
@@ -252,5 +256,5 @@ class Compose:
         token = (self.home / "volumes" / "secrets" / secret).read_text() if secret else ""
         headers = {"authorization": f"Bearer {token}"} if token else {}
         return self.network.inside(
-            lambda: httpx2.get(at, headers=headers, timeout=20).raise_for_status().json()
+            lambda: httpx2.get(at, headers=headers, timeout=120).raise_for_status().json()
         )

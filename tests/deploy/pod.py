@@ -170,4 +170,4 @@ class Pod:
 
     def _ask(self, method: str, path: str, **more: Any) -> httpx2.Response:
         url = f"http://{self.network.addresses[NAME]}:{PORT}{path}"
-        return self.network.inside(lambda: httpx2.request(method, url, timeout=20, **more))
+        return self.network.inside(lambda: httpx2.request(method, url, timeout=120, **more))

@@ -63,17 +63,17 @@ def arrive(volume: Path, commit: str, files: dict[str, str], former: str = "") -
 
 
 def until(condition: Callable[[], bool], what: str, pod: Pod) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert pod.container.process.running, pod.container.process.tail()
         assert time.monotonic() < deadline, f"{what}\n{pod.container.process.tail()}"
         time.sleep(0.2)
 
 
-def post(pod: Pod) -> int:
+def firing() -> dict[str, Any]:
     body: dict[str, Any] = json.loads((PAYLOADS / "alertmanager-v4-firing.json").read_text())
     body["alerts"] = [recorded_alert(alertname="QueueDepthHigh", namespace="jobs")]
-    return pod.post("/webhooks/alertmanager-prod", SECRETS["remediator"]["ALERTMANAGER_TOKEN"], body)
+    return body
 
 
 def text_of(pod: Pod, policy: str) -> str:
@@ -100,13 +100,13 @@ def test_the_pod_of_the_page_acts_with_its_role_on_policies_from_git(
         volume = pod.volume("policies")
         arrive(volume, "a1", {"grow.yaml": POLICY.replace("ADD", "2")})
         container = stack.enter_context(pod.container)
-        assert {kind: pod.probe(kind) for kind in ("startup", "liveness", "readiness")} == dict.fromkeys(
-            ("startup", "liveness", "readiness"), 200
-        )
-        doctor = container.run("remediator", "doctor").stdout
-        assert re.search(r"kubernetes +cluster +ok", doctor), doctor
+        for kind in ("startup", "liveness", "readiness"):
+            until(lambda kind=kind: pod.probe(kind) == 200, f"its {kind} probe", pod)  # type: ignore[misc]
+        reached = re.compile(r"kubernetes +cluster +ok")
+        until(lambda: bool(reached.search(container.run("remediator", "doctor").stdout)), "the cluster", pod)
 
-        assert post(pod) == 200
+        body, sender = firing(), SECRETS["remediator"]["ALERTMANAGER_TOKEN"]
+        until(lambda: pod.post("/webhooks/alertmanager-prod", sender, body) == 200, "it is taken", pod)
         until(lambda: cluster.replicas("jobs", "gpu-worker") == 5, "it acts", pod)
         assert cluster.refused == []
 
@@ -116,9 +116,7 @@ def test_the_pod_of_the_page_acts_with_its_role_on_policies_from_git(
         status = container.run("cat", f"/proc/{container.process.pid}/status").stdout
         shown = re.findall(r"(?m)^(?:Uid|CapEff|CapBnd|NoNewPrivs):\s+(\w+)", status)
         assert shown == ["10001", "0" * 16, "0" * 16, "1"]
-        began = time.monotonic()
-        assert container.process.stop() == 0
-        assert time.monotonic() - began < pod.spec["terminationGracePeriodSeconds"]
+        assert container.process.stop() == 0, "it was killed when its time to stop was up"
         assert '"stopped"' in container.process.tail(1)
     assert (pod.volume("data") / "remediator.db").is_file()
 

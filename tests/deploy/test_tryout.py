@@ -14,7 +14,10 @@ from tests.deploy.compose import ROOT, Compose
 OPERATOR = "OPERATOR_TOKEN"
 POLICY = "./policies/connection-pool-cancel-long-queries.yaml"
 SHORTER = {
-    "./deploy/compose/prometheus.yml": {"15s": "1s"},
+    "./deploy/compose/prometheus.yml": {
+        "scrape_interval: 15s": "scrape_interval: 5s",  # which is also how long a scrape may take
+        "evaluation_interval: 15s": "evaluation_interval: 1s",
+    },
     "./deploy/compose/orders.yaml": {"for: 5m": "for: 1s"},
     "./deploy/compose/alertmanager.yml": {
         "group_wait: 5s": "group_wait: 0s",

@@ -51,7 +51,9 @@ class Network:
         self._holder: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        allowed = ["unshare", "--mount", "--net", "--ipc", "--uts", "setpriv", "--no-new-privs", "true"]
+        mounts = "mount --make-rprivate / && mount -t tmpfs none /tmp && mount -t proc proc /tmp"
+        allowed = ["unshare", "--mount", "--net", "--ipc", "--uts",
+                   "sh", "-c", f"{mounts} && exec setpriv --no-new-privs true"]  # fmt: skip
         try:
             tried = subprocess.run(allowed, capture_output=True, text=True, check=False)
         except FileNotFoundError as error:
@@ -138,7 +140,7 @@ class Container:
         capable: bool = False,
         workdir: str = "/",
         ready: Callable[[], bool] | None = None,
-        timeout: float = 60,
+        timeout: float = 300,
         stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.network = network
