@@ -44,7 +44,7 @@ from tests.store.world import Lines, World, alert, opening
 
 BOTH_WAYS = pytest.mark.parametrize("by", [Millis(2 * HOUR), Millis(-2 * HOUR)])
 PATIENT = Limits(intake=60.0, write=60.0)
-NEAR = 20 * SECOND
+NEAR = 5 * MINUTE
 """Two instants of a test that waits for nothing are nearer to each other than this."""
 PAUSED = AuditEvent(kind="control.paused")
 
