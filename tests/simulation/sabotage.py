@@ -301,7 +301,7 @@ SABOTAGE: dict[str, Sabotage] = {
         "a late outcome is kept, and changes no state", {"evidence": _nothing}
     ),
     "ignores-the-clock": Sabotage("a jump of the clock pauses", {"set_control": _no_pause_of_its_own}),
-    "has-a-fault": Sabotage("engine fault", {"claim": _fault}),
+    "has-a-fault": Sabotage("the engine never breaks off", {"claim": _fault}),
     "unbounded-plan": Sabotage("blast radius and bounds"),
 }
 """By name; see `docs/invariants.md`."""

@@ -452,7 +452,7 @@ class Simulation:
             if violation is None and main.done() and main.exception() is not None:
                 raise main.exception()  # type: ignore[misc]
             if violation is None and loop.faults:
-                violation = Violation("engine fault", loop.faults[0])
+                violation = Violation("the engine never breaks off", loop.faults[0])
         except Stuck as error:
             violation = Violation("liveness", str(error))
         finally:
