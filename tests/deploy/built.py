@@ -35,14 +35,13 @@ LEFT = r"^opt/.*(/(pip|setuptools|wheel|hatchling)(-[^/]*)?|\.whl)$|^(opt/build|
 
 
 def podman(store: Path, *words: str) -> list[str]:
-    """A command of podman on a store of its own."""
+    """A command of podman on a store of its own; its mounts end with it, so that the store can be removed."""
     storage = os.environ.get("STORAGE_DRIVER", "overlay")
     command = ["podman", f"--root={store}/storage", f"--runroot={store}/run", f"--storage-driver={storage}",
                "--cgroup-manager=cgroupfs", *words]  # fmt: skip
-    if Path("/sys/fs/cgroup/unified").is_dir():  # crun knows no hybrid of both versions
-        hidden = 'mount --make-rprivate / && umount /sys/fs/cgroup/unified && exec "$@"'
-        return ["unshare", "--mount", "sh", "-c", hidden, "hidden", *command]
-    return command
+    hybrid = "/sys/fs/cgroup/unified"  # crun knows no hybrid of both versions
+    apart = f'mount --make-rprivate /; if [ -d {hybrid} ]; then umount {hybrid}; fi; exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", apart, "apart", *command]
 
 
 def engine() -> Callable[..., Container]:
