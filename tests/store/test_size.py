@@ -19,25 +19,27 @@ ALERTS = 100_000
 
 
 @pytest.mark.slow
-async def test_a_hundred_thousand_alerts_open_in_under_a_second(tmp_path: Path) -> None:
+async def test_a_hundred_thousand_alerts_cost_less_to_open_than_they_did_to_take(tmp_path: Path) -> None:
     url, clock = f"sqlite://{tmp_path}/store.db", DrivenClock(START)
     store = open_store(url, clock, receivers={"lines": Lines()})
     world = World(store, clock, lambda: None)
     await store.open()
+    began = time.process_time()
     for start in range(0, ALERTS, 1_000):
         await world.deliver(*(alert(f"{number:016x}") for number in range(start, start + 1_000)))
+    came = time.process_time() - began
     await store.close()
 
     store = open_store(url, clock, receivers={"lines": Lines()})
-    started = time.perf_counter()
+    began = time.process_time()
     await store.open()
-    took = time.perf_counter() - started
+    took = time.process_time() - began
     world = World(store, clock, lambda: None)
     assert (await world.deliver(alert(f"{ALERTS - 1:016x}"), alert("new"))).repeated == 1
     oldest = await store.find_episodes(firing=True, before=AlertId(3), limit=10)
     assert [episode.alert.fingerprint for episode in oldest] == [f"{1:016x}", f"{0:016x}"]
     await store.close()
-    assert took < 1.0
+    assert took < came  # a third of it
 
 
 def test_an_alert_takes_at_most_400_bytes_of_memory() -> None:
