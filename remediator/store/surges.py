@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from remediator.contracts import Arrivals
 from remediator.model import SECOND, Instant
-from remediator.store.tx import Tx
+from remediator.store.tx import Tx, Values
 
 ADD = """
 INSERT INTO episode_count (sender, at, count) VALUES (:sender, :at, :count)
@@ -25,9 +25,12 @@ def second(at: Instant) -> Instant:
 def add(tx: Tx, counts: Mapping[tuple[str, Instant], int]) -> None:
     """Add what a group of deliveries brought, by sender and second. In order: two groups that meet on
     PostgreSQL then wait for each other the same way round."""
-    tx.many(
-        ADD, [{"sender": sender, "at": at, "count": count} for (sender, at), count in sorted(counts.items())]
-    )
+    tx.many(ADD, rows(counts))
+
+
+def rows(counts: Mapping[tuple[str, Instant], int]) -> Sequence[Values]:
+    """The parameters of `ADD`, in order."""
+    return [{"sender": sender, "at": at, "count": count} for (sender, at), count in sorted(counts.items())]
 
 
 def arrivals(tx: Tx, after: Instant, sender: str | None) -> Sequence[Arrivals]:

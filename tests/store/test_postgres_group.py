@@ -40,6 +40,7 @@ from remediator.store.postgres.lane import Item, Lane
 from remediator.store.postgres.link import Link
 from remediator.store.postgres.pool import Pool, nothing
 from remediator.store.postgres.tx import PostgresTx
+from remediator.store.tx import Row
 from tests.store.world import START, Lines, World, alert, opening, plan
 
 EVENT = AuditEvent(kind="test.done")
@@ -321,3 +322,65 @@ def test_ids_are_fetched_at_once_only_for_what_wants_some(link: Link) -> None:
 
     assert link.write(work, nothing, nothing) == [1, 2, 3]
     link.close()
+
+
+# ---------------------------------------------------------------- what goes in one round trip
+
+
+def test_several_statements_answer_each_for_itself(link: Link) -> None:
+    def work(tx: PostgresTx) -> list[list[Row]]:
+        tx.append("control", CONTROL, [("a", *ROW[1:])])
+        named = tx.reserve(
+            {"audit": 5, "run": 2, "alert": 0},
+            ("SELECT kind FROM control WHERE reason = :reason", {"reason": "r"}),
+            ("UPDATE control SET reason = 'seen'", {}),
+            ("SELECT reason FROM control", {}),
+        )
+        first = tx.id("audit")
+        assert [tx.id("audit", 2), tx.id("audit", 2)] == [first + 1, first + 3]
+        return named
+
+    assert link.write(work, nothing, nothing) == [[("a",)], [], [("seen",)]]
+    assert link.write(lambda tx: tx.several(("SELECT 1", {})), nothing, nothing) == [[(1,)]]
+    link.close()
+
+
+def test_what_is_last_finds_all_that_was_appended(link: Link) -> None:
+    def work(tx: PostgresTx) -> None:
+        tx.last("UPDATE control SET reason = reason || :more", [{"more": "1"}, {"more": "2"}])
+        tx.append("control", CONTROL, [(name, *ROW[1:]) for name in "ab"])
+
+    link.write(work, nothing, nothing)
+    assert link.read(lambda tx: tx.all("SELECT reason FROM control")) == [("r12",), ("r12",)]
+    link.close()
+
+
+@pytest.mark.parametrize("rows", [2, 40])
+def test_one_that_is_refused_undoes_the_rest_of_its_round_trip(link: Link, rows: int) -> None:
+    def work(tx: PostgresTx) -> None:
+        tx.append("control", CONTROL, [(f"k{number}", *ROW[1:]) for number in range(rows)])
+        tx.append("control", f"{CONTROL} ", [("k0", *ROW[1:])])
+        tx.last("UPDATE control SET reason = :reason", [{"reason": "last"}])
+
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        link.write(work, nothing, nothing)
+    assert link.usable
+    link.write(lambda tx: tx.append("control", CONTROL, [("z", *ROW[1:])]), nothing, nothing)
+    assert link.read(kinds) == ["z"]
+    link.close()
+
+
+def test_locks_are_taken_with_the_beginning(link: Link, database: str) -> None:
+    other = Link(database, Limits(intake=0.2), None, seconds=5)
+
+    def work(tx: PostgresTx) -> None:
+        tx.lock("one")  # has it, and asks for nothing
+        for name in ("one", "two"):
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                other.write(lambda _: None, nothing, nothing, locks=[name])
+        other.write(lambda _: None, nothing, nothing, locks=["three"])
+
+    link.write(work, nothing, nothing, locks=["one", "two"])
+    other.write(lambda _: None, nothing, nothing, locks=["one", "two"])
+    for each in (link, other):
+        each.close()

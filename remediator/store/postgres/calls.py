@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -139,7 +139,7 @@ class PostgresCalls(SqlStore):
         self._looks.start()
         self._moves.start()
         self._admits.start()
-        self._lane = IntakeLane(self._intake_link, self._spoiled, self._limits, self._seen)
+        self._lane = IntakeLane(self._answerer(), self._intake_link, self._spoiled, self._limits, self._seen)
         self._watch = Watch(
             self._link,
             self._spoiled,
@@ -252,6 +252,15 @@ class PostgresCalls(SqlStore):
 
         return tell_loop
 
+    def _answerer(self) -> Callable[[Sequence[Taking]], None]:
+        loop = asyncio.get_running_loop()
+
+        def answered(group: Sequence[Taking]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_answer, group)
+
+        return answered
+
     def _link(self) -> Link:
         return self._connect(self._limits.write)
 
@@ -298,15 +307,9 @@ class PostgresCalls(SqlStore):
 
     def offer(self, delivery: Delivery, match: Match) -> Receipt | asyncio.Future[Receipt]:
         self._check_writable()
-        loop = asyncio.get_running_loop()
         promise = self._promise(self._limits.intake)
-
-        def done(taking: Taking) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_resolve, promise, taking.answer, taking.error)
-
         promise.add_done_callback(partial(self._offered, time.perf_counter()))
-        self._lane.put(Taking(delivery, match, time.monotonic() + self._limits.intake, done))
+        self._lane.put(Taking(delivery, match, time.monotonic() + self._limits.intake, promise))
         return promise
 
     def _offered(self, begun: float, promise: asyncio.Future[Receipt]) -> None:
@@ -458,6 +461,11 @@ class PostgresCalls(SqlStore):
 
     def _lease(self, tx: Tx) -> Instant:
         return Instant(tx.now + self._limits.lease)
+
+
+def _answer(group: Sequence[Taking]) -> None:
+    for taking in group:
+        _resolve(taking.promise, taking.answer, taking.error)
 
 
 def _resolve(promise: asyncio.Future[Any], answer: object, error: BaseException | None) -> None:

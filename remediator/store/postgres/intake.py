@@ -12,9 +12,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from remediator import failpoint
 from remediator.contracts import Delivery, Match, Receipt
@@ -27,6 +27,9 @@ from remediator.store.postgres.seen import Seen
 from remediator.store.postgres.tx import PostgresTx
 from remediator.store.rejected import Rejected
 from remediator.store.tx import Row
+
+if TYPE_CHECKING:
+    import asyncio
 
 _GROUP = 256
 """Deliveries in one transaction at most."""
@@ -53,17 +56,17 @@ _EVERYTHING = 1 << 62
 
 
 class Taking:
-    """One delivery in the queue. `done` is called once, in the lane's thread, with one of the two."""
+    """One delivery in the queue, and in the end an answer or an error for its promise."""
 
-    __slots__ = ("answer", "deadline", "delivery", "done", "error", "match")
+    __slots__ = ("answer", "deadline", "delivery", "error", "match", "promise")
 
     def __init__(
-        self, delivery: Delivery, match: Match, deadline: float, done: Callable[[Taking], None]
+        self, delivery: Delivery, match: Match, deadline: float, promise: asyncio.Future[Receipt]
     ) -> None:
         self.delivery = delivery
         self.match = match
         self.deadline = deadline
-        self.done = done
+        self.promise = promise
         self.answer: Receipt | None = None
         self.error: BaseException | None = None
 
@@ -72,18 +75,27 @@ class IntakeLane:
     """The thread.
 
     Args:
+        answered: told of each group, in the lane's thread, when all of it has its answers and errors.
         connect: makes a connection.
         changed: told when the server is no longer one to write to.
     """
 
     def __init__(
-        self, connect: Callable[[], Link], changed: Callable[[str], None], limits: Limits, seen: Seen
+        self,
+        answered: Callable[[Sequence[Taking]], None],
+        connect: Callable[[], Link],
+        changed: Callable[[str], None],
+        limits: Limits,
+        seen: Seen,
     ) -> None:
+        self._answered = answered
         self._connect = connect
         self._changed = changed
         self._limits = limits
         self._seen = seen
         self._link: Link | None = None
+        self._runs = 0
+        """How many the last group opened or joined: the next one will want as many ids."""
         self._repeating = True
         """Whether the last deliveries held one that only repeated what is committed."""
         self._queue: queue.SimpleQueue[Taking | None] = queue.SimpleQueue()
@@ -122,8 +134,7 @@ class IntakeLane:
                 except queue.Empty:
                     break
             self._taken(group)
-            for taking in group:
-                taking.done(taking)
+            self._answered(group)
 
     def _join(self, group: Sequence[Taking]) -> list[Taking]:
         """What came while the group waited for its senders' locks goes along, if it is of these senders."""
@@ -199,24 +210,24 @@ class IntakeLane:
         """Write a group. Args: whole: all that are to be answered, of which it is a part."""
 
         def work(tx: PostgresTx) -> Intake:
-            for sender in sorted({taking.delivery.sender for taking in group}):
-                tx.lock(f"intake:{sender}")
             if whole is not group:
                 joined = self._join(group)
                 group.extend(joined)
                 whole.extend(joined)
-            deliveries = [taking.delivery for taking in group]
-            intake = self._intake(_known(tx, deliveries))
-            alerts = [len(delivery.parsed.alerts) for delivery in deliveries]
-            tx.reserve({"audit": sum(max(1, count) for count in alerts), "alert": max(1, sum(alerts))})
+            (rows,) = tx.reserve(self._wanted(group), _asking([taking.delivery for taking in group]))
+            intake = self._intake(rows)
             for taking in group:
                 taking.answer = intake.take(tx, taking.delivery, taking.match)
             _flush(tx, intake)
             return intake
 
         intake = link.write(
-            work, lambda: failpoint.hit("accept.before_commit"), lambda: failpoint.hit("accept.after_commit")
+            work,
+            lambda: failpoint.hit("accept.before_commit"),
+            lambda: failpoint.hit("accept.after_commit"),
+            locks=[f"intake:{sender}" for sender in sorted({taking.delivery.sender for taking in group})],
         )
+        self._runs = sum(len(taking.answer.runs) for taking in group if taking.answer is not None)
         # Among nothing but news it is not worth looking beforehand for what only repeats.
         self._repeating = self._repeating or any(_only_repeats(taking) for taking in group)
         self._seen.note(
@@ -225,6 +236,12 @@ class IntakeLane:
             for known in own.values()
             if known.seen_at is not None
         )
+
+    def _wanted(self, group: Sequence[Taking]) -> Mapping[str, int]:
+        """How many ids of each counter they will nearly always do with."""
+        alerts = [len(taking.delivery.parsed.alerts) for taking in group]
+        changed, runs = sum(max(1, count) for count in alerts), min(self._runs, sum(alerts))
+        return {"audit": changed + runs, "alert": max(1, sum(alerts)), "run": runs}
 
     def _intake(self, rows: Iterable[Row]) -> Intake:
         """The rules of intake, knowing these rows, which are all there is of their alerts."""
@@ -257,11 +274,13 @@ def _only_repeats(taking: Taking) -> bool:
 
 def _known(tx: PostgresTx, deliveries: Sequence[Delivery]) -> Sequence[Row]:
     """The latest row of each of their alerts, as `KnownAlerts.load` takes it."""
+    sql, values = _asking(deliveries)
+    return tx.all(sql, values) if values["senders"] else ()
+
+
+def _asking(deliveries: Sequence[Delivery]) -> tuple[str, Mapping[str, list[str]]]:
     pairs = sorted({(one.sender, alert.fingerprint) for one in deliveries for alert, _ in one.parsed.alerts})
-    if not pairs:
-        return ()
-    values = {"senders": [sender for sender, _ in pairs], "fingerprints": [one for _, one in pairs]}
-    return tx.all(_KNOWN, values)
+    return _KNOWN, {"senders": [sender for sender, _ in pairs], "fingerprints": [one for _, one in pairs]}
 
 
 def _flush(tx: PostgresTx, intake: Intake) -> None:
@@ -274,7 +293,8 @@ def _flush(tx: PostgresTx, intake: Intake) -> None:
         tx.run(_UPDATE, dict(zip(_UPDATED, map(list, columns), strict=True)))
     tx.copy("alert", ALERT, new)
     tx.append("alert_event", EVENT, intake.events)
-    surges.add(tx, intake.counts)
+    # Whoever adds to the same second waits for the end of this transaction.
+    tx.last(surges.ADD, surges.rows(intake.counts))
     if ended := intake.wake(tx):
         from psycopg.errors import SerializationFailure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -181,11 +181,12 @@ class Link:
         after: Callable[[], None],
         *,
         alone: bool = False,
+        locks: Sequence[str] = (),
     ) -> T:
         """One transaction.
 
         Args:
-            alone: as for `PostgresTx.begin`.
+            alone, locks: as for `PostgresTx.begin`.
             before: called when all is written, before COMMIT; what it raises undoes the work.
             after: called after COMMIT.
 
@@ -195,7 +196,7 @@ class Link:
         """
         tx = self.tx
         try:
-            tx.begin(alone=alone)
+            tx.begin(alone=alone, locks=locks)
             answer = work(tx)
             tx.flush()
             before()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -27,6 +27,8 @@ _MOST_IDS = 1024
 """Ids fetched at once at most, unless more were asked for."""
 _FEW = 3
 """Fewer rows than this are inserted one by one: a COPY has more to say before it begins."""
+_FEW_TOGETHER = 16
+"""The same where they go in one round trip with others."""
 _BEGIN = f"BEGIN; SELECT {CLOCK}"
 _BEGIN_READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {CLOCK}"
 # Whoever writes does so before a jump of the clock is written, or after it: the look comes after the lock.
@@ -60,9 +62,28 @@ def _with(sql: str, values: Values, name: str, among: Sequence[object]) -> tuple
 
 
 @cache
+def _insert(table: str, columns: str) -> str:
+    marks = ", ".join(["%s"] * len(columns.split(",")))
+    return f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608
+
+
+def _key(name: str) -> int:
+    """The second half of a named lock."""
+    return (zlib.crc32(name.encode()) & 0x7FFFFFF0) + 16
+
+
+@cache
 def _words(sql: str) -> frozenset[str]:
     """Every name in a statement, the tables among them."""
     return frozenset(_WORD.findall(sql))
+
+
+@cache
+def _can_pipeline() -> bool:
+    """Whether the driver's libpq knows pipelines (14 does)."""
+    from psycopg import Pipeline
+
+    return Pipeline.is_supported()
 
 
 class PostgresTx:
@@ -89,6 +110,8 @@ class PostgresTx:
         self._locked: set[str] = set()
         self._known: dict[str, Any] = {}
         self._later: dict[tuple[str, str], list[Row]] = {}
+        self._last: list[tuple[str, Values]] = []
+        self._pipelines = _can_pipeline()
         self.hinted: set[Hint] = set()
         """What to let the other replicas look at, once this transaction is committed."""
 
@@ -100,17 +123,19 @@ class PostgresTx:
         """By how much timers have been moved in all, in milliseconds; that stays so until this ends."""
         return self._note.moved
 
-    def begin(self, *, read_only: bool = False, alone: bool = False) -> None:
+    def begin(self, *, read_only: bool = False, alone: bool = False, locks: Sequence[str] = ()) -> None:
         """Begin, and ask what time it is, in one round trip.
 
         Args:
             alone: nobody else writes until this ends; where the database's clock is watched.
+            locks: names to `lock` before time is asked.
         """
         self._reserved.clear()
         self._growth.clear()
         self._locked.clear()
         self._known.clear()
         self._later.clear()
+        self._last.clear()
         self.hinted = set()
         if self._server is None:
             statements = _BEGIN_READ if read_only else _BEGIN
@@ -118,8 +143,13 @@ class PostgresTx:
             statements = _BEGIN_READ_BY_CLOCK
         else:
             statements = _BEGIN_ALONE if alone else _BEGIN_BY_CLOCK
+        if locks:
+            before, _, time = statements.rpartition("; ")
+            taken = [f"SELECT pg_advisory_xact_lock({CLASS}, {_key(name)})" for name in locks]
+            statements = "; ".join([before, *taken, time])
+            self._locked.update(locks)
         asked = self._passed()
-        cursor = self.connection.execute(statements, prepare=False)
+        cursor = self.connection.execute(cast(Any, statements), prepare=False)
         while cursor.nextset():  # the last one has the time
             pass
         row = cursor.fetchone()
@@ -135,9 +165,8 @@ class PostgresTx:
         if name in self._locked:
             return
         # Whoever waited looks at the clock again: what it counts must not be older than its turn.
-        key = (zlib.crc32(name.encode()) & 0x7FFFFFF0) + 16
         asked = self._passed()
-        row = self._execute(_LOCK, {"key": key}).fetchone()
+        row = self._execute(_LOCK, {"key": _key(name)}).fetchone()
         assert row is not None
         self._tell(row[0], asked)
         self._locked.add(name)
@@ -153,17 +182,37 @@ class PostgresTx:
         self._reserved[counter] = (first + count, left - count)
         return first
 
-    def reserve(self, counts: Mapping[str, int]) -> None:
+    def reserve(self, counts: Mapping[str, int], *asked: tuple[str, Values]) -> list[list[Row]]:
         """Fetch ids that this transaction will want, so many of each counter, in one round trip. What it does
-        not use is lost."""
+        not use is lost.
+
+        Args:
+            asked: what else is to be read in that round trip, before it; its rows are returned.
+        """
         counts = {counter: count for counter, count in counts.items() if count}  # of none there is no first
-        if sum(counts.values()) > 1:
-            fetched = ", ".join(f"remediator_ids('{counter}', :{counter})" for counter in counts)
-            row = self.one(f"SELECT {fetched}", counts)
-            assert row is not None
-            self._reserved |= {
-                counter: (int(first), counts[counter]) for counter, first in zip(counts, row, strict=True)
-            }
+        if sum(counts.values()) <= 1:
+            return self.several(*asked)
+        fetched = ", ".join(f"remediator_ids('{counter}', :{counter})" for counter in counts)
+        *found, (row,) = self.several(*asked, (f"SELECT {fetched}", counts))
+        self._reserved |= {
+            counter: (int(first), counts[counter]) for counter, first in zip(counts, row, strict=True)
+        }
+        return found
+
+    def several(self, *asked: tuple[str, Values]) -> list[list[Row]]:
+        """Statements one after the other, each with a snapshot of its own, in one round trip; the rows of
+        each."""
+        for sql, _ in asked:
+            self._write_before(sql)
+        cursors: list[Cursor[Row]] = []
+        with self._together(len(asked)):
+            for sql, values in asked:
+                cursors.append(self.connection.execute(cast(Any, native(sql)), values))
+        return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+    def _together(self, count: int) -> AbstractContextManager[object]:
+        """What is executed in here goes in one round trip; its rows are there behind the end."""
+        return self.connection.pipeline() if count > 1 and self._pipelines else nullcontext()
 
     def run(self, sql: str, values: Values = NONE) -> int:
         return self._execute(native(sql), values).rowcount
@@ -178,18 +227,31 @@ class PostgresTx:
     def append(self, table: str, columns: str, rows: Sequence[Row]) -> None:
         self._later.setdefault((table, columns), []).extend(rows)
 
+    def last(self, sql: str, rows: Sequence[Values]) -> None:
+        """Write the same statement for every row at the transaction's end, for what others wait for."""
+        self._last.extend((sql, values) for values in rows)
+
     def flush(self) -> None:
-        """Write what `append` was given, a statement for each table."""
-        for table, columns in list(self._later):
-            self._write(table, columns)
+        """Write what `append` and `last` were given: many rows of a table by COPY, all else in one round
+        trip."""
+        few: list[tuple[str, Any]] = []
+        for (table, columns), rows in list(self._later.items()):
+            if len(rows) < _FEW_TOGETHER:
+                del self._later[table, columns]
+                few += [(_insert(table, columns), row) for row in rows]
+            else:
+                self._write(table, columns)
+        few += [(native(sql), values) for sql, values in self._last]
+        self._last.clear()
+        with self._together(len(few)):
+            for statement, values in few:
+                self.connection.execute(cast(Any, statement), values)
 
     def _write(self, table: str, columns: str) -> None:
         rows = self._later.pop((table, columns))
         if len(rows) < _FEW:
-            marks = ", ".join(["%s"] * len(columns.split(",")))
-            statement = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608
             for row in rows:
-                self.connection.execute(cast(Any, statement), row)
+                self.connection.execute(cast(Any, _insert(table, columns)), row)
         else:
             self.copy(table, columns, rows)
 
@@ -210,6 +272,7 @@ class PostgresTx:
         """Work of its own within this transaction: what it raises undoes it, and nothing else."""
         later = {key: list(rows) for key, rows in self._later.items()}
         known, locked, hinted = dict(self._known), set(self._locked), set(self.hinted)
+        last = list(self._last)
         self._execute("SAVEPOINT attempt", NONE)
         try:
             yield
@@ -218,6 +281,7 @@ class PostgresTx:
             # All is as before: what was appended before and written since is to be written again, what was
             # read since may have been of what is undone, and what was locked since is free.
             self._later, self._known, self._locked, self.hinted = later, known, locked, hinted
+            self._last = last
             raise
 
     def change(self, sql: str, values: Values = NONE, name: str = "", among: Sequence[int] = ()) -> list[Row]:
@@ -249,10 +313,14 @@ class PostgresTx:
                     copy.write_row(row)
 
     def _execute(self, sql: str, values: Values) -> Cursor[Row]:
+        self._write_before(sql)
+        return self.connection.execute(cast(Any, sql), values)
+
+    def _write_before(self, sql: str) -> None:
+        """Write what `append` was given for the tables that a statement names."""
         for table, columns in list(self._later):
             if table in _words(sql):
                 self._write(table, columns)
-        return self.connection.execute(cast(Any, sql), values)
 
     def _passed(self) -> float:
         return self._server.passed() if self._server is not None else 0.0
