@@ -23,7 +23,7 @@ from remediator.contracts.brakes import Brakes
 from remediator.contracts.check import Catalogue, Check
 from remediator.contracts.clock import Clock, Jumping, SteadyTime
 from remediator.contracts.incidents import IncidentChange, Incidents
-from remediator.contracts.intake import Delivery, Intake, Match, Opening, Receipt
+from remediator.contracts.intake import Claimant, Delivery, Intake, Match, Opening, Receipt
 from remediator.contracts.move import Breaker, Declaration, IntentUpdate, Move, NewEffect
 from remediator.contracts.notifier import Notifier
 from remediator.contracts.outbox import NotifierState, Outbox, Outgoing
@@ -46,6 +46,7 @@ __all__ = [
     "Breaker",
     "Catalogue",
     "Check",
+    "Claimant",
     "Clock",
     "ConnectionOf",
     "Context",

@@ -7,7 +7,19 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from remediator.contracts.receiver import Bad, Parsed
-from remediator.model import Alert, AlertId, AuditEvent, Episode, Instant, Mode, Origin, RunId, State, Struct
+from remediator.model import (
+    Alert,
+    AlertId,
+    AuditEvent,
+    Episode,
+    Instant,
+    Mode,
+    Origin,
+    Run,
+    RunId,
+    State,
+    Struct,
+)
 
 
 class Opening(Struct, frozen=True, kw_only=True):
@@ -54,6 +66,8 @@ class Receipt(Struct, frozen=True, kw_only=True):
 
     refused: the policies that had as many open runs as they may, once for each run refused.
     due: when the first of the runs that it opened or woke is to be looked at; None if none is.
+    claimed: runs that it opened and that are the claimant's from the start, as if by `claim`; they are not
+        among those that are due.
     """
 
     accepted: int = 0
@@ -64,18 +78,36 @@ class Receipt(Struct, frozen=True, kw_only=True):
     alerts: tuple[AlertId, ...] = ()
     refused: tuple[str, ...] = ()
     due: Instant | None = None
+    claimed: tuple[Run, ...] = ()
+
+
+class Claimant(Protocol):
+    """Who would begin to work on new runs at once."""
+
+    @property
+    def name(self) -> str:
+        """As for `claim`."""
+
+    def room(self) -> int:
+        """How many more runs it would take on now. Asked from any thread; what it gets beyond that it hands
+        back."""
 
 
 class Intake(Protocol):
     """How deliveries come in, and what became of them."""
 
-    async def accept(self, delivery: Delivery, match: Match) -> Receipt:
+    async def accept(self, delivery: Delivery, match: Match, claimant: Claimant | None = None) -> Receipt:
         """Take a delivery: new episodes with their runs, changes, and the raw body.
 
         A body that changes nothing is not written again.
+
+        Args:
+            claimant: may be given runs that this opens and that are due at once. A store need not do so.
         """
 
-    def offer(self, delivery: Delivery, match: Match) -> Receipt | Future[Receipt]:
+    def offer(
+        self, delivery: Delivery, match: Match, claimant: Claimant | None = None
+    ) -> Receipt | Future[Receipt]:
         """As `accept`, for whoever has no task that could wait: the receipt if it is known at once, else the
         promise of one. Whoever gives up cancels the promise; what is being written by then may be committed.
         In the event loop's thread."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from remediator import metrics
 from remediator.clock import SteadyClock, SystemClock, beat
-from remediator.contracts import Catalogue, Hint, Receiver, Store
+from remediator.contracts import Catalogue, Claimant, Hint, Receiver, Store
 from remediator.engine import lease, manual
 from remediator.engine.announcing import Announcing
 from remediator.engine.authority import refuse
@@ -177,6 +177,15 @@ class Daemon:
     def wake(self, within: float = 0) -> None:
         """A run may be due within so many seconds."""
         self.worker.wake(within)
+
+    @property
+    def claimant(self) -> Claimant:
+        """Who begins at once with what a delivery opens."""
+        return self.worker
+
+    def take(self, runs: Sequence[Run]) -> None:
+        """Begin with what was claimed along with a delivery."""
+        self.worker.take(runs)
 
     def ready(self) -> tuple[bool, str]:
         """Whether it takes alerts and acts on them, and if not, why; and what else of it fails, by lines."""

@@ -50,7 +50,9 @@ class Worker:
         self._idle = idle
         self._wake = asyncio.Event()
         self._stopping = False
+        self._away = False
         self._busy: set[asyncio.Task[None]] = set()
+        self._handing: set[asyncio.Task[None]] = set()
 
     @property
     def _store(self) -> Store:
@@ -62,16 +64,37 @@ class Worker:
         if within < self._idle:
             self._wake.set()
 
+    @property
+    def name(self) -> str:
+        """As it claims."""
+        return self._name
+
+    def room(self) -> int:
+        """How many new runs it would begin at once. Half of its places are left to what is due already:
+        what is claimed in between is not counted yet."""
+        if self._stopping or self._away or not self._policies.usable:
+            return 0
+        return max(0, self._most // 2 - len(self._busy))
+
+    def take(self, runs: Sequence[Run]) -> None:
+        """Advance what was claimed for it along with a delivery; what it has no place for it hands back."""
+        room = 0 if self._stopping else max(0, self._most - len(self._busy))
+        for run in runs[:room]:
+            self._begin(run)
+        if runs[room:]:
+            task = asyncio.create_task(self._hand_back(runs[room:]), name="hand-back")
+            self._handing.add(task)
+            task.add_done_callback(self._handing.discard)
+
     async def run(self) -> None:
         """Claim and advance until `stop`."""
-        away = False
         while not self._stopping:
             self._wake.clear()
             try:
-                if away:
+                if self._away:
                     await self._store.next_due()  # raises while it still is
                     await asyncio.sleep(_GRACE)
-                    away = False
+                    self._away = False
                 room = self._most - len(self._busy)
                 claimed = await self.step()
                 if claimed >= room:
@@ -81,7 +104,7 @@ class Worker:
                 pause = _BREATH if claimed else await self._until_due()
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
-                pause, away = 1.0, True
+                pause, self._away = 1.0, True
             if not self._stopping:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
@@ -119,10 +142,18 @@ class Worker:
             return 0
         facts = await self._facts(runs)
         for run in runs:
-            task = asyncio.create_task(self.advance(run, facts.get(run.id)), name=f"run-{run.id}")
-            self._busy.add(task)
-            task.add_done_callback(self._done)
+            self._begin(run, facts.get(run.id))
         return len(runs)
+
+    def _begin(self, run: Run, facts: Facts | None = None) -> None:
+        task = asyncio.create_task(self.advance(run, facts), name=f"run-{run.id}")
+        self._busy.add(task)
+        task.add_done_callback(self._done)
+
+    async def _hand_back(self, runs: Sequence[Run]) -> None:
+        with contextlib.suppress(StoreUnavailable):  # then their leases run out
+            await self._store.release(runs)
+        self.wake()
 
     async def drain(self) -> None:
         """Advance until nothing is due: for driven clocks."""

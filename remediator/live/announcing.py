@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from remediator.contracts import (
     Admission,
+    Claimant,
     Delivery,
     Held,
     IncidentChange,
@@ -47,16 +48,18 @@ class _Announcing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def offer(self, delivery: Delivery, match: Match) -> Receipt | Future[Receipt]:
-        taken = self._store.offer(delivery, match)
+    def offer(
+        self, delivery: Delivery, match: Match, claimant: Claimant | None = None
+    ) -> Receipt | Future[Receipt]:
+        taken = self._store.offer(delivery, match, claimant)
         if isinstance(taken, Receipt):
             self._taken(taken)
         else:
             taken.add_done_callback(self._promised)
         return taken
 
-    async def accept(self, delivery: Delivery, match: Match) -> Receipt:
-        receipt = await self._store.accept(delivery, match)
+    async def accept(self, delivery: Delivery, match: Match, claimant: Claimant | None = None) -> Receipt:
+        receipt = await self._store.accept(delivery, match, claimant)
         self._taken(receipt)
         return receipt
 

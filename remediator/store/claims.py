@@ -24,6 +24,11 @@ _CLAIM = f"""
 UPDATE run SET epoch = epoch + 1, worker = :worker, lease_until = :lease_until, woken = 0
 WHERE id = :id RETURNING {RUN}
 """  # noqa: S608
+# Nobody else can have had it in its hands yet.
+_CLAIM_NEW = f"""
+UPDATE run SET epoch = epoch + 1, worker = :worker, lease_until = :lease_until, woken = 0
+WHERE id IN (:ids) AND epoch = 0 AND {WAITING} AND woken = 0 RETURNING {RUN}
+"""  # noqa: S608
 # A run that was admitted has its timer at its deadline; whoever lets go of it does so for good: what it has
 # asked for before, and arrives only now, finds another epoch.
 RELEASE = """
@@ -63,6 +68,15 @@ def claim(tx: Tx, worker: str, limit: int, lease: Instant) -> Sequence[Run]:
     return [
         rows.run(tx.change(_CLAIM, {"worker": worker, "lease_until": lease, "id": id})[0]) for (id,) in due
     ]
+
+
+def claim_new(tx: Tx, worker: str, runs: Sequence[RunId], lease: Instant) -> Sequence[Run]:
+    """Take those among these that this transaction has opened and that are due, as `claim` would, where only
+    one writes."""
+    if not runs:
+        return []
+    values = {"worker": worker, "lease_until": lease, "now": tx.now}
+    return [rows.run(row) for row in tx.change(_CLAIM_NEW, values, "ids", runs)]
 
 
 def release(tx: Tx, runs: Sequence[Run]) -> None:

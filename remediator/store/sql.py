@@ -11,6 +11,7 @@ import msgspec
 from remediator.contracts import (
     Admission,
     Arrivals,
+    Claimant,
     Delivery,
     Facts,
     Flapping,
@@ -66,11 +67,13 @@ class SqlStore(SqlPeople):
     # ------------------------------------------------------------ alerts
 
     @abstractmethod
-    def offer(self, delivery: Delivery, match: Match) -> Receipt | Future[Receipt]:
+    def offer(
+        self, delivery: Delivery, match: Match, claimant: Claimant | None = None
+    ) -> Receipt | Future[Receipt]:
         """See `contracts.Intake`."""
 
-    async def accept(self, delivery: Delivery, match: Match) -> Receipt:
-        taken = self.offer(delivery, match)
+    async def accept(self, delivery: Delivery, match: Match, claimant: Claimant | None = None) -> Receipt:
+        taken = self.offer(delivery, match, claimant)
         return taken if isinstance(taken, Receipt) else await taken
 
     async def episode(self, id: AlertId) -> Episode:

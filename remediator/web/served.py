@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from remediator.contracts import Catalogue, Match, Receiver, Store
+from remediator.contracts import Catalogue, Claimant, Match, Receiver, Store
 from remediator.live.flood import Flood
 from remediator.live.hub import Hub
 from remediator.model import (
@@ -63,6 +63,13 @@ class Served(Protocol):
 
     def wake(self, within: float = 0) -> None:
         """Runs may be due within so many seconds."""
+
+    @property
+    def claimant(self) -> Claimant | None:
+        """Who begins at once with what a delivery opens."""
+
+    def take(self, runs: Sequence[Run]) -> None:
+        """Begin with what was claimed along with a delivery."""
 
     def ready(self) -> tuple[bool, str]:
         """Whether alerts can be taken, and if not, why."""

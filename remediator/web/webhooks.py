@@ -252,10 +252,11 @@ class Webhooks:
             revision=policies.hash,
             received_at=taking.now,
         )
-        return self._daemon.store.offer(delivery, policies.matching())
+        return self._daemon.store.offer(delivery, policies.matching(), self._daemon.claimant)
 
     def _taken(self, taking: _Taking, receipt: Receipt) -> Answer:
         parsed = taking.parsed
+        self._daemon.take(receipt.claimed)
         self._count(taking.route, parsed, receipt)
         if receipt.due is not None:
             # The commit took its time too. Not by another look at the store's clock: nothing that may fail

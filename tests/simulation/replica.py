@@ -191,7 +191,8 @@ class Replica:
             revision=daemon.policies.hash,
             received_at=now,
         )
-        receipt = await daemon.store.accept(delivery, daemon.policies.matching())
+        receipt = await daemon.store.accept(delivery, daemon.policies.matching(), daemon.claimant)
+        daemon.take(receipt.claimed)
         daemon.wake()
         self.simulation.oracle.answered(alert, receipt, daemon.policies.hash)
         return True

@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from remediator.contracts import Delivery, Match, Receipt
+from remediator.contracts import Claimant, Delivery, Match, Receipt
 from remediator.errors import StoreUnavailable
 from remediator.model import Instant
 from tests.web.served import PAYLOADS, Running, alert, body, serving
@@ -77,8 +77,10 @@ class GoesAway:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def offer(self, delivery: Delivery, match: Match) -> Receipt | asyncio.Future[Receipt]:
-        taken: Receipt | asyncio.Future[Receipt] = self._store.offer(delivery, match)
+    def offer(
+        self, delivery: Delivery, match: Match, claimant: Claimant | None = None
+    ) -> Receipt | asyncio.Future[Receipt]:
+        taken: Receipt | asyncio.Future[Receipt] = self._store.offer(delivery, match, claimant)
         self._away = True
         return taken
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from remediator.contracts import Delivery, Match, Receipt
+from remediator.contracts import Claimant, Delivery, Match, Receipt
 from tests.web.served import Running, alert, body, serving
 
 AM = "Authorization: Bearer am-token-for-tests"
@@ -177,7 +177,9 @@ class Odd:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def offer(self, delivery: Delivery, match: Match) -> asyncio.Future[Receipt]:
+    def offer(
+        self, delivery: Delivery, match: Match, claimant: Claimant | None = None
+    ) -> asyncio.Future[Receipt]:
         loop = asyncio.get_running_loop()
         promise: asyncio.Future[Receipt] = loop.create_future()
         if self._fault is not None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from remediator import failpoint, metrics
 from remediator.contracts import (
     Admission,
+    Claimant,
     Clock,
     Delivery,
     Hint,
@@ -305,7 +306,10 @@ class PostgresCalls(SqlStore):
         self._check_open()
         return self._clock.now() if self._clock is not None else self._watch.now()
 
-    def offer(self, delivery: Delivery, match: Match) -> Receipt | asyncio.Future[Receipt]:
+    def offer(
+        self, delivery: Delivery, match: Match, claimant: Claimant | None = None
+    ) -> Receipt | asyncio.Future[Receipt]:
+        # Whoever claims first has what it opens: another replica may be the less busy one.
         self._check_writable()
         promise = self._promise(self._limits.intake)
         promise.add_done_callback(partial(self._offered, time.perf_counter()))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from remediator import metrics
-from remediator.contracts import Clock, Delivery, Hint, Match, Receipt, Receiver
+from remediator.contracts import Claimant, Clock, Delivery, Hint, Match, Receipt, Receiver
 from remediator.errors import StoreError, StoreUnavailable
 from remediator.model import Instant
 from remediator.store import claims, moved, rewind, upgrade
@@ -154,7 +154,7 @@ class SqliteCalls:
         connection.execute("COMMIT")
         if self._lock is not None:
             self._lock.mark(tx.last_id("audit"))
-        self._group = Group(tx, self._intake, self._clock, self._path)
+        self._group = Group(tx, self._intake, self._clock, self._path, self._limits.lease)
         if self._path is not None:
             self._readers = Readers(self._path, self._clock)
             self._checkpoints = Checkpoints(self._path, self._limits.wal)
@@ -203,18 +203,20 @@ class SqliteCalls:
 
     # ------------------------------------------------------------ how calls travel
 
-    def offer(self, delivery: Delivery, match: Match) -> Receipt | asyncio.Future[Receipt]:
+    def offer(
+        self, delivery: Delivery, match: Match, claimant: Claimant | None = None
+    ) -> Receipt | asyncio.Future[Receipt]:
         self._check_writable()
         repeated = self._intake.repeated(delivery)
         if repeated is not None:
             return repeated
         if self._writer is None:
-            taking = Taking(delivery, match, None)
+            taking = Taking(delivery, match, None, claimant)
             self._groups().write([taking], [])
             return cast(Receipt, _answer(taking))
         promise = self._promise(self._limits.intake)
         promise.add_done_callback(partial(self._offered, time.perf_counter()))
-        self._writer.put(Taking(delivery, match, promise))
+        self._writer.put(Taking(delivery, match, promise, claimant))
         return cast("asyncio.Future[Receipt]", promise)
 
     def _offered(self, begun: float, promise: asyncio.Future[object]) -> None:

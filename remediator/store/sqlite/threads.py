@@ -13,10 +13,12 @@ import time
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from remediator.contracts import Clock
+from remediator.store import claims
 from remediator.store.sqlite.file import connect, unavailable
 from remediator.store.sqlite.tx import SqliteTx
 from remediator.store.sqlite.writer import Call, Group, Taking
@@ -87,6 +89,12 @@ class WriterThread:
 
     def _answer(self, items: Sequence[Taking | Call], taken: int) -> None:
         self.waiting -= taken
+        for item in items:
+            if isinstance(item, Taking) and item.promise is not None and item.promise.done():
+                # Who asked is told nothing any more: the runs are whoever's that claims them first.
+                claimed = item.answer.claimed if item.answer is not None else ()
+                if item.error is None and claimed:
+                    self.put(Call(partial(claims.release, runs=claimed), None, sync=False))
         _resolve(items)
 
 
