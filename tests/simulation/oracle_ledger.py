@@ -64,9 +64,9 @@ FORWARD = {
     "GUARD": {"GUARD", "APPROVAL", "ACTING", "REVERTING", "VERIFY"},
     "APPROVAL": {"APPROVAL", "GUARD", "ACTING"},
     "ACTING": {"ACTING", "SETTLING", "UNKNOWN", "GUARD", "VERIFY", "REVERTING"},
-    "SETTLING": {"SETTLING", "GUARD", "ACTING", "VERIFY", "REVERTING"},
+    "SETTLING": {"SETTLING", "GUARD", "APPROVAL", "ACTING", "VERIFY", "REVERTING"},
     "UNKNOWN": {"UNKNOWN", "SETTLING", "ACTING", "REVERTING", "GUARD"},
-    "VERIFY": {"VERIFY", "GUARD", "ACTING", "REVERTING"},
+    "VERIFY": {"VERIFY", "GUARD", "APPROVAL", "ACTING", "REVERTING"},
     "REVERTING": {"REVERTING", "UNKNOWN"},
 }
 """From each state to those that the design's graph leads to; moves that wait for nothing share one."""
