@@ -52,7 +52,7 @@ def open_store(
         ConfigurationError: the address cannot be used.
     """
     if url.startswith(("postgresql://", "postgres://")):
-        from remediator.store.postgres.calls import check_driver
+        from remediator.store.postgres.opening import check_driver
         from remediator.store.postgres.store import PostgresStore
 
         check_driver()

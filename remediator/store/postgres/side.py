@@ -10,8 +10,8 @@ from remediator.errors import StoreUnavailable
 from remediator.store import VERSION
 from remediator.store.limits import Limits
 from remediator.store.postgres import schema as postgres_schema
-from remediator.store.postgres.calls import check_driver
 from remediator.store.postgres.link import CommitLost, Link, tell
+from remediator.store.postgres.opening import check_driver
 from remediator.store.sides import Side
 from remediator.store.sqlite.tx import COUNTERS
 from remediator.store.tx import Row
