@@ -22,9 +22,10 @@ from remediator.store.known import LAST_FORGOTTEN, LOAD
 from remediator.store.limits import Limits
 from remediator.store.rejected import Rejected
 from remediator.store.sqlite.file import Lock, check_place, connect, unavailable
+from remediator.store.sqlite.queue import Call, Promise, Taking
 from remediator.store.sqlite.threads import Checkpoints, Readers, WriterThread, truncate
 from remediator.store.sqlite.tx import SqliteTx
-from remediator.store.sqlite.writer import Call, Group, Promise, Taking
+from remediator.store.sqlite.writer import Group
 from remediator.store.tx import Tx
 
 T = TypeVar("T")

@@ -33,8 +33,8 @@ from remediator.store.prune import Old
 from remediator.store.sql import SqlStore
 from remediator.store.sqlite.calls import SqliteCalls
 from remediator.store.sqlite.file import Place
+from remediator.store.sqlite.queue import Admitting, Call, Promise
 from remediator.store.sqlite.tx import SqliteTx
-from remediator.store.sqlite.writer import Admitting, Call, Promise
 from remediator.store.tx import Undo
 
 

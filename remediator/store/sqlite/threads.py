@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 from remediator.contracts import Clock
 from remediator.store import claims
 from remediator.store.sqlite.file import connect, unavailable
+from remediator.store.sqlite.queue import Call, Taking
 from remediator.store.sqlite.tx import SqliteTx
-from remediator.store.sqlite.writer import Call, Group, Taking
+from remediator.store.sqlite.writer import Group
 
 T = TypeVar("T")
 _GROUP = 512

@@ -14,18 +14,18 @@ from functools import cache
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Protocol
 
 from msgspec.structs import replace
 
 from remediator import failpoint
-from remediator.contracts import Admission, Claimant, Clock, Delivery, Match, Receipt
+from remediator.contracts import Clock
 from remediator.errors import Conflict, LeaseLost, PayloadError, StoreError, StoreUnavailable
-from remediator.model import Instant, Millis, Run, RunId
+from remediator.model import Instant, Millis, RunId
 from remediator.store import claims, surges
 from remediator.store.intake import ALERT, EVENT, UPDATE, Intake
 from remediator.store.sqlite import admits
 from remediator.store.sqlite.file import error_code, unavailable
+from remediator.store.sqlite.queue import Admitting, Call, Taking
 from remediator.store.sqlite.tx import Spoilt, SqliteTx, Waiting
 from remediator.store.tx import Row, Undo
 
@@ -50,81 +50,6 @@ _OWN_FAULT = frozenset(
     }
 )
 """The fault of one piece of work, not of the database: the rest of its group is written."""
-
-
-class Promise(Protocol):
-    """What a call waits for. Only `done` is asked from the writer's thread."""
-
-    def done(self) -> bool: ...
-
-
-class Call:
-    """One call in the queue.
-
-    Args:
-        work: writes and answers; run inside a savepoint.
-        sync: whether the answer must outlive a power cut. What need not (a claim) shares the sync
-            of its group, or waits for none.
-        point: the fail-point's name before `.before_commit`, "" for none.
-        qualifier: its qualifier.
-        whole: it raises LeaseLost before it has written anything, and nearly never anything else.
-    """
-
-    __slots__ = ("answer", "error", "point", "promise", "qualifier", "sync", "whole", "work")
-
-    def __init__(
-        self,
-        work: Callable[[SqliteTx], object],
-        promise: Promise | None,
-        sync: bool = True,
-        point: str = "",
-        qualifier: str = "",
-        whole: bool = False,
-    ) -> None:
-        self.work = work
-        self.whole = whole
-        self.promise = promise
-        self.sync = sync
-        self.point = point
-        self.qualifier = qualifier
-        self.answer: object = None
-        self.error: BaseException | None = None
-
-
-class Admitting(Call):
-    """One that asks for the permission to act. Args: lease: until when its run then stays its worker's."""
-
-    __slots__ = ("admission", "lease", "run")
-
-    def __init__(
-        self,
-        work: Callable[[SqliteTx], object],
-        promise: Promise | None,
-        *,
-        run: Run,
-        admission: Admission,
-        lease: Callable[[SqliteTx], Instant],
-    ) -> None:
-        super().__init__(work, promise, point="admit", qualifier=str(admission.intent.kind))
-        self.run = run
-        self.admission = admission
-        self.lease = lease
-
-
-class Taking:
-    """One delivery in the queue."""
-
-    __slots__ = ("answer", "claimant", "delivery", "error", "match", "promise")
-
-    def __init__(
-        self, delivery: Delivery, match: Match, promise: Promise | None, claimant: Claimant | None = None
-    ) -> None:
-        self.claimant = claimant
-        self.delivery = delivery
-        self.match = match
-        self.promise = promise
-        self.answer: Receipt | None = None
-        self.error: BaseException | None = None
 
 
 class Group:
