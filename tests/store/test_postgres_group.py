@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from remediator.clock import DrivenClock
-from remediator.contracts import Breaker, Declaration, Hint, IntentUpdate, Move, NewEffect
-from remediator.errors import LeaseLost, StoreUnavailable
+from remediator.contracts import Breaker, Declaration, Hint, Move, NewEffect
+from remediator.errors import StoreUnavailable
 from remediator.model import (
     HOUR,
     Approval,
@@ -23,11 +23,6 @@ from remediator.model import (
     Control,
     ControlKind,
     Instant,
-    IntentOutcome,
-    Message,
-    Outcome,
-    Progress,
-    Reason,
     Run,
     RunId,
     Severity,
@@ -107,51 +102,6 @@ async def test_a_daemon_keeps_as_many_connections_as_operators_are_told(database
         )
         most = max(most, sessions(database))
     assert [said and int(said[1]) for said in told] == [most, most]
-
-
-async def test_many_moves_are_each_what_one_alone_is(one: World) -> None:
-    """Those that one statement can write and those that it cannot, in one group: rows, intents, events,
-    messages and locks are as if each had been made by itself."""
-    runs = await claimed(one, 12)
-    acted = [await one.admitted(run, key=f"k:{run.id}") for run in runs[:8]]
-    woken = runs[8]
-    await one.store.wake(woken.id)
-    await one.store.release([runs[9]])
-    later = Instant(START + HOUR)
-    pause = Control(kind=ControlKind.PAUSE, scope="policy:q", reason="r", actor="a", since=START)
-    message = Message(chain="on-call", severity=Severity.P1, subject="s", body="b", run=acted[1].id)
-    applied = IntentUpdate(number=1, outcome=IntentOutcome.APPLIED)
-    proof = IntentUpdate(number=1, outcome=IntentOutcome.UNKNOWN, evidence={"pid": 7})
-
-    async def lost() -> str:
-        with pytest.raises(LeaseLost):
-            await one.move(runs[9], events=(EVENT,))
-        return "lost"
-
-    moved = await asyncio.gather(
-        one.move(acted[0], State.SETTLING, next_at=later, intents=(applied,), observed="seen"),
-        one.move(acted[1], State.SETTLING, next_at=later, intents=(proof,), messages=(message,)),
-        one.end(acted[2], reason=Reason.HOLDING, events=(EVENT,)),
-        one.end(acted[3], Outcome.ESCALATED, controls=(pause,), events=(EVENT,)),
-        one.move(woken, State.HOLD, next_at=later, progress=Progress(number=3)),
-        lost(),
-    )
-    settling, asked, ended, escalated, held = [run for run in moved if isinstance(run, Run)]
-    for run in (settling, asked, ended, escalated, held):
-        assert run == await one.store.run(run.id)
-    assert (settling.state, settling.next_at, settling.observed) == (State.SETTLING, later, "seen")
-    assert settling.target_key == f"k:{settling.id}"
-    [intent] = await one.store.intents(settling.id)
-    assert (intent.outcome, intent.outcome_at, intent.evidence) == (IntentOutcome.APPLIED, one.now, {})
-    [intent] = await one.store.intents(asked.id)
-    assert (intent.outcome, intent.evidence) == (IntentOutcome.UNKNOWN, {"pid": 7})
-    assert [sent.message.run for sent in await one.store.due_messages(5)] == [asked.id]
-    assert (ended.outcome, ended.next_at) == (Outcome.SUCCEEDED, None)
-    assert escalated.outcome is Outcome.ESCALATED
-    assert (held.next_at, held.progress.number) == (one.now, 3)  # the wake is not lost
-    assert sorted((await one.store.locks()).values()) == [run.id for run in (*acted[:2], *acted[4:])]
-    assert [control.scope for control in await one.store.controls()] == ["policy:q"]
-    assert (await one.kinds()).count("test.done") == 2
 
 
 BREAKER = Control(kind=ControlKind.BREAKER, scope="policy:p", reason="r", actor="a", since=START)
