@@ -51,6 +51,8 @@ class Worker:
         self._wake = asyncio.Event()
         self._stopping = False
         self._away = False
+        self._broken = False
+        """Its last turn ended with a fault, and it has claimed nothing since."""
         self._busy: set[asyncio.Task[None]] = set()
         self._handing: set[asyncio.Task[None]] = set()
 
@@ -71,8 +73,8 @@ class Worker:
 
     def room(self) -> int:
         """How many new runs it would begin at once. Half of its places are left to what is due already:
-        what is claimed in between is not counted yet."""
-        if self._stopping or self._away or not self._policies.usable:
+        what is claimed in between is not counted yet. None for one that is broken: it is not ready."""
+        if self._stopping or self._away or self._broken or not self._policies.usable:
             return 0
         return max(0, self._most // 2 - len(self._busy))
 
@@ -105,6 +107,9 @@ class Worker:
             except StoreUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
                 pause, self._away = 1.0, True
+            except Exception:
+                self._broken = True
+                raise
             if not self._stopping:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
@@ -137,6 +142,7 @@ class Worker:
         if not self._policies.usable:
             return 0  # a process that cannot load the active policies claims nothing
         runs = await self._store.claim(self._name, room)
+        self._broken = False
         if self._stopping:  # since the claim was asked for: nothing may begin that nobody waits for
             await self._store.release(runs)
             return 0

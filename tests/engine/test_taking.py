@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
 
+import pytest
+
+from remediator.contracts import Store
 from remediator.engine.worker import Worker
 from remediator.model import MINUTE, Instant, Run
+from tests.crash.daemon import Around
 from tests.engine.world import START, Rig
 
 
@@ -32,6 +38,30 @@ async def test_it_has_room_for_half_of_its_places_and_none_once_it_rests() -> No
         small.rest()
         assert small.room() == 0
         await small.stop(30)
+
+
+class Faulty(Around):
+    """A store that nobody can claim from while it is told so."""
+
+    broken = True
+
+    async def claim(self, worker: str, limit: int) -> Sequence[Run]:
+        if self.broken:
+            raise TypeError("in claim")
+        return await self._store.claim(worker, limit)
+
+
+async def test_it_has_no_room_from_a_fault_of_its_own_until_it_has_claimed_again() -> None:
+    async with Rig() as r:
+        store = Faulty(r.store)
+        small = Worker("small", replace(r.worker._tools, store=cast(Store, store)), r.policies, most=8)
+        assert small.room() == 4
+        with pytest.raises(TypeError):
+            await small.run()
+        assert small.room() == 0
+        store.broken = False
+        await small.step()
+        assert small.room() == 4
 
 
 async def test_what_it_is_given_it_advances_at_once() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import stat
 import subprocess
@@ -358,5 +357,21 @@ async def test_a_reader_knows_nothing_of_the_snapshot_before(tmp_path: Path) -> 
     before = readers.here(count, 5)
     await store.record((AuditEvent(kind="audit.read"),))
     assert readers.here(count, 5) == before + 1
+    readers.close()
+    await store.close()
+
+
+async def test_the_loop_closes_its_own_connection_whose_snapshot_has_yet_to_end(tmp_path: Path) -> None:
+    """Another thread closed it in the middle of that: the process died of it."""
+    path = tmp_path / "store.db"
+    store = store_at(path)
+    await store.open()
+    readers = Readers(path, DrivenClock(START), threads=1)
+    looked = readers.here(lambda tx: tx.connection, 5)
+    assert looked.in_transaction
+    readers.leave()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        looked.execute("SELECT 1")
+    await asyncio.sleep(0)  # what was to end the snapshot finds none
     readers.close()
     await store.close()

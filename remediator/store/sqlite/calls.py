@@ -177,6 +177,8 @@ class SqliteCalls:
         if self._path is None:
             self._let_go()
         else:
+            if self._readers is not None:
+                self._readers.leave()
             await asyncio.to_thread(self._let_go)
 
     def _let_go(self) -> None:

@@ -150,10 +150,19 @@ class Readers:
             with contextlib.suppress(sqlite3.Error):  # what it has read is read; the next meets the fault
                 tx.connection.execute("ROLLBACK")
 
+    def leave(self) -> None:
+        """Look at nothing `here` any more. In the event loop's own thread: nobody else may close a connection
+        while the end of its snapshot is still to come."""
+        self._end_shared()
+        tx: SqliteTx | None = getattr(self._local, "tx", None)
+        if tx is not None:
+            self._open.remove(tx.connection)
+            tx.connection.close()
+            self._local.tx = None
+
     def close(self) -> None:
-        """Blocks until reads under way have ended."""
+        """Blocks until reads under way have ended; after `leave`."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._shared = None
         for connection in self._open:
             connection.close()
 
