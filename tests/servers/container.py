@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import os
 import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -92,6 +93,11 @@ class Network:
         with open(self.file, "rb") as file:
             if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
+
+
+_STARTERS = {Path(os.path.realpath(shutil.which(name) or name)).name for name in
+             ("nsenter", "unshare", "sh", "setpriv", "env")}  # fmt: skip
+"""Programs that become one another, and in the end the one that is to run."""
 
 
 def _loopback() -> None:
@@ -177,10 +183,14 @@ class Container:
         return self.process.pid
 
     def _begun(self) -> bool:
-        """Whether all is mounted, and the program itself runs: it alone has this environment."""
+        """Whether all is mounted, and the program itself runs: it alone has this environment. Some, as Redis,
+        write over theirs at once, but are none of those by which they are started."""
+        process = Path(f"/proc/{self.process.pid}")
         try:
-            return f"PYTHONPATH={ROOT}".encode() in Path(f"/proc/{self.process.pid}/environ").read_bytes()
-        except ProcessLookupError:  # it has ended, and whoever waits is told so
+            if f"PYTHONPATH={ROOT}".encode() in (process / "environ").read_bytes():
+                return True
+            return Path(os.readlink(process / "exe")).name not in _STARTERS
+        except OSError:  # it has ended, and whoever waits is told so
             return False
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
