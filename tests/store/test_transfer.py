@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -254,23 +255,33 @@ async def test_a_log_that_is_not_whole_is_not_copied(tmp_path: Path, database: s
         copy(address(path), database, key=b"another key")
 
 
+@contextmanager
+def at_each_run(database: str, does: LiteralString) -> Iterator[None]:
+    """For the time of a `with`, the database does this before it inserts a run."""
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN " + does + "; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER meddle BEFORE INSERT ON run FOR EACH ROW EXECUTE FUNCTION meddle()"
+        )
+    try:
+        yield
+    finally:
+        with psycopg.connect(database) as connection:
+            connection.execute("DROP FUNCTION meddle CASCADE")
+
+
 async def test_what_comes_out_differently_is_not_kept(tmp_path: Path, database: str) -> None:
     """The proof is real: a database that changes what it is given is found out, and nothing stays."""
     path = tmp_path / "store.db"
     await lived_in(path)
-    with psycopg.connect(database) as connection:
-        connection.execute(
-            "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN NEW.updated_at := NEW.updated_at + 1; RETURN NEW; END $$"
-        )
-        connection.execute("CREATE TRIGGER spoil BEFORE INSERT ON run FOR EACH ROW EXECUTE FUNCTION spoil()")
-    try:
-        with pytest.raises(StoreError, match=r"run: .* not the same; nothing was kept"):
-            copy(address(path), database)
-    finally:
-        with psycopg.connect(database) as connection:
-            connection.execute("DROP TRIGGER spoil ON run")
-            connection.execute("DROP FUNCTION spoil()")
+    spoil = "NEW.updated_at := NEW.updated_at + 1; RETURN NEW"
+    with (
+        at_each_run(database, spoil),
+        pytest.raises(StoreError, match=r"run: .* not the same; nothing was kept"),
+    ):
+        copy(address(path), database)
     assert of_postgres(database)["alert"] == []
     assert copy(address(path), database).counts["run"] == 13
 
@@ -294,18 +305,12 @@ async def test_an_older_source_is_named(tmp_path: Path, postgres: Postgres) -> N
 async def test_what_goes_wrong_in_the_middle_names_the_destination(tmp_path: Path, database: str) -> None:
     path = tmp_path / "store.db"
     await lived_in(path)
-    with psycopg.connect(database) as connection:
-        connection.execute(
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '57014'; END $$"
-        )
-        connection.execute("CREATE TRIGGER refuse BEFORE INSERT ON run EXECUTE FUNCTION refuse()")
-    try:
-        with pytest.raises(StoreError, match=r"no room.*look at the server and at the destination"):
-            copy(address(path), database)
-    finally:
-        with psycopg.connect(database) as connection:
-            connection.execute("DROP FUNCTION refuse CASCADE")
+    refuse = "RAISE EXCEPTION 'no room' USING ERRCODE = '57014'"
+    with (
+        at_each_run(database, refuse),
+        pytest.raises(StoreError, match=r"no room.*look at the server and at the destination"),
+    ):
+        copy(address(path), database)
 
 
 def test_what_the_source_says_is_not_said_of_the_destination(tmp_path: Path) -> None:
